@@ -1,0 +1,84 @@
+"""Normals: what a surface normal estimator predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import SignalError
+from .field import check_mask, check_shape
+
+NormalConvention = Literal["controlnet", "opengl", "directx"]
+Axes = tuple[Literal[-1, 1], Literal[-1, 1], Literal[-1, 1]]
+
+_AXES: dict[str, Axes] = {"opengl": (1, 1, 1), "directx": (1, -1, 1)}
+
+
+@dataclass(frozen=True, eq=False)
+class Normals:
+    """A batch of surface normals in camera space: x right, y up, z towards the viewer.
+
+    vectors: float32 (B,H,W,3), unit length.
+    valid: bool (B,H,W) or None = everywhere.
+    source: what made it, for people to read.
+    trained: the signs of x, y, z with which the estimator's ControlNet was trained to see the picture.
+
+    Raises SignalError for a wrong shape or dtype, values that are not finite, or vectors not of unit length.
+    """
+
+    vectors: Tensor
+    valid: Tensor | None = None
+    source: str = ""
+    trained: Axes = (1, 1, 1)
+
+    def __post_init__(self) -> None:
+        check_shape("normals", self.vectors, 4, 3)
+        if self.vectors.dtype != torch.float32:
+            raise SignalError(f"normals must be float32, got {self.vectors.dtype}: call .float() first.")
+        if self.valid is not None:
+            check_mask("valid", self.valid, self.vectors)
+        length = self.vectors.norm(dim=-1)
+        unit = (length - 1).abs() < 1e-2  # False for NaN as well
+        if self.valid is not None:
+            unit |= ~self.valid
+        if not bool(unit.all()):
+            raise SignalError(
+                f"{int((~unit).sum())} of {unit.numel()} normals from {self.source or 'an unnamed source'} are not of "
+                "unit length (or not finite). Divide by the length first."
+            )
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, index: int | slice) -> Normals:
+        """The picture or pictures at `index`, still as a batch."""
+        at = slice(index, index + 1 or None) if isinstance(index, int) else index
+        return replace(self, vectors=self.vectors[at], valid=None if self.valid is None else self.valid[at])
+
+    def to(self, device: torch.device | str) -> Normals:
+        """The same normals on `device`."""
+        valid = None if self.valid is None else self.valid.to(device)
+        return replace(self, vectors=self.vectors.to(device), valid=valid)
+
+    def to_image(self, convention: NormalConvention = "controlnet") -> Tensor:
+        """The picture (n+1)/2, float32 (B,H,W,3) in 0..1; x, y, z in R, G, B.
+
+        convention: "controlnet" = as the ControlNet of this estimator was trained; "opengl" = y up (green
+        grows upwards); "directx" = y down. Pixels that are not valid are black.
+        """
+        if convention not in get_args(NormalConvention):
+            wanted = ", ".join(get_args(NormalConvention))
+            raise SignalError(f"the normal convention must be one of {wanted}, got {convention!r}.")
+        signs = self.vectors.new_tensor(_AXES.get(convention, self.trained))
+        image = (self.vectors * signs).add_(1).mul_(0.5).clamp_(0, 1)
+        return image if self.valid is None else image.masked_fill(~self.valid[..., None], 0.0)
+
+
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """`vectors` (...,3) divided by their length; a vector of length 0 becomes (0,0,1), facing the viewer."""
+    length = vectors.norm(dim=-1, keepdim=True)
+    ahead = vectors.new_tensor((0.0, 0.0, 1.0))
+    return torch.where(length > 1e-12, vectors / length.clamp_min(1e-12), ahead)

@@ -1,0 +1,147 @@
+"""Estimator: the description of one model, and the line that a picture takes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SettingError
+from ..signals import Signal
+from .sizing import Fit, Size
+from .weights import Checkpoint, Source
+
+Produces = Literal["depth", "normals", "segmentation"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The licence of the weights. commercial: whether it allows commercial use; None = nobody has said."""
+
+    name: str
+    commercial: bool | None
+    url: str = ""
+
+    def __str__(self) -> str:
+        return self.name + {True: "", False: ", non-commercial", None: ", terms unclear"}[self.commercial]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of an estimator beyond `resolution`: a number with its range, or a choice."""
+
+    name: str
+    default: int | float | str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    about: str = ""
+
+    def check(self, value: Any) -> Any:
+        """`value`, or the default for None. Raises SettingError naming the range for anything outside it."""
+        if value is None:
+            return self.default
+        if self.choices:
+            if value not in self.choices:
+                raise SettingError(f"{self.name} must be one of {', '.join(self.choices)}, got {value!r}.")
+            return value
+        whole = isinstance(self.default, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise SettingError(f"{self.name} must be a {'whole number' if whole else 'number'}, got {value!r}.")
+        if (self.least is not None and value < self.least) or (self.most is not None and value > self.most):
+            raise SettingError(f"{self.name} must lie in {self.least}..{self.most}, got {value}.")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimator:
+    """One model that people choose by name. A family subclasses this in its own file under models/.
+
+    id: what graphs and shells write, stable. name: what people read. family: the file's subject. licence: of the
+    weights. parameters: how many numbers the network holds. sources: published files, the preferred first.
+    about: one sentence on what it is good at. memory: bytes that one pixel of the network's input takes during a
+    float32 forward, measured. options: settings beyond the resolution. mean, std: normalisation of 0..1 RGB.
+    extras: patterns of known keys that checkpoints hold and the network does not need, each with the reason.
+    embedded: the weights file that ships with the pack, relative to it.
+    """
+
+    id: str
+    name: str
+    family: str
+    produces: Produces
+    licence: Licence
+    parameters: int
+    sources: tuple[Source, ...]
+    about: str = ""
+    memory: int = 1024
+    options: tuple[Option, ...] = ()
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    extras: Mapping[str, str] = field(default_factory=dict)
+    embedded: str | None = None
+
+    # ------------------------------------------------------------------------------ the network
+
+    def adapt(self, checkpoint: Checkpoint) -> Estimator:
+        """The estimator that reads this checkpoint's layout: self, or a variant that differs in keys or sizes.
+
+        Raises WeightsError when the file belongs to another model.
+        """
+        return self
+
+    def build(self, checkpoint: Checkpoint) -> nn.Module:
+        """The network: normalised (B,3,h,w) in, raw out. Parameters need no values yet."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its network is built")
+
+    def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The checkpoint's tensors under the names that `build`'s network uses."""
+        return tensors
+
+    def tiny(self) -> Estimator:
+        """The same estimator over a network of few layers, for tests: same code, seconds instead of minutes."""
+        raise NotImplementedError(f"{type(self).__name__} must offer a tiny variant")
+
+    # ------------------------------------------------------------------------------ one picture's way
+
+    def fit(self, height: int, width: int, resolution: int | None) -> Fit:
+        """How a picture of this size enters the network. resolution None = the published inference rule;
+        otherwise the short side that the user asked for, 0 = the picture's own."""
+        raise NotImplementedError(f"{type(self).__name__} must say which size its network sees")
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(B,3,h,w) in 0..1 as the network was trained to see it."""
+        mean = pixels.new_tensor(self.mean)[:, None, None]
+        std = pixels.new_tensor(self.std)[:, None, None]
+        return (pixels - mean) / std
+
+    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+        """The network's result for (B,3,H,W) in 0..1, at `size` (height, width), float32: (B,C,height,width)."""
+        inside = next(network.parameters()).dtype
+        raw = network(self.normalise(fit.enter(pixels)).to(inside)).float()
+        return fit.leave(raw[:, None] if raw.ndim == 3 else raw, size)
+
+    def signal(self, raw: Tensor) -> Signal:
+        """The typed signal of `infer`'s result. Every convention is converted here, once."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its result means")
+
+    def memory_required(self, batch: int, fit: Fit, dtype: torch.dtype) -> int:
+        """Bytes of device memory that a forward of `batch` pictures takes beside the weights."""
+        height, width = fit.network
+        per_pixel = self.memory * dtype.itemsize // 4
+        picture = fit.source[0] * fit.source[1] * 3 * 4
+        return batch * (height * width * per_pixel + 3 * picture)
+
+    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Every option with its checked value. Raises SettingError for an unknown name or a bad value."""
+        known = {o.name: o for o in self.options}
+        for name in given:
+            if name not in known:
+                have = f"its options are {', '.join(known)}" if known else "it has no options"
+                raise SettingError(f"{self.id} has no option {name!r}: {have}.")
+        return {name: option.check(given.get(name)) for name, option in known.items()}

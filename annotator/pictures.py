@@ -1,0 +1,71 @@
+"""From what people hand in to the pixels that estimators take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import PictureError
+
+
+def as_pixels(image: Any) -> Tensor:
+    """Any picture as float32 (B,3,H,W) in 0..1 on its own device; the input is never changed.
+
+    image: a torch tensor (B,H,W,C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels, floating point in 0..1 or uint8;
+    or a PIL image. Transparent pixels are laid over white, as the ControlNet annotators do. Values outside 0..1
+    are clamped. Raises PictureError for any other type or shape, an empty batch, NaN or infinite values.
+    """
+    if not isinstance(image, Tensor):
+        image = _from_pil(image)
+    if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
+        hint = " One picture is a batch of one: image[None]." if image.ndim == 3 else ""
+        raise PictureError(
+            f"a picture must be shaped (B,H,W,C) with 1, 3 or 4 channels, got {tuple(image.shape)}.{hint}"
+        )
+    if image.numel() == 0:
+        raise PictureError(f"the picture is empty: its shape is {tuple(image.shape)}.")
+    image = image.detach()
+    if image.dtype == torch.uint8:
+        image = image.float() / 255
+    elif not image.is_floating_point():
+        raise PictureError(
+            f"a picture must hold floating point values in 0..1 (or uint8 in 0..255), got {image.dtype}."
+        )
+    image = image.float()
+    # The sum of finite floats is finite here (values near 1), so one pass without a mask tells the usual case.
+    if not bool(image.sum().isfinite()):
+        bad = ~image.isfinite()
+        if bool(bad.any()):
+            raise PictureError(
+                f"the picture holds {int(bad.sum())} NaN or infinite values of {bad.numel()}. They usually come from "
+                "a VAE or an upscaler that ran in half precision; run it in float32."
+            )
+    image = image.clamp(0, 1)
+    if image.shape[-1] == 4:
+        alpha = image[..., 3:]
+        image = image[..., :3] * alpha + (1 - alpha)
+    elif image.shape[-1] == 1:
+        image = image.expand(*image.shape[:3], 3)
+    return image.permute(0, 3, 1, 2)
+
+
+def _from_pil(image: Any) -> Tensor:
+    try:
+        from PIL import Image
+    except ImportError:  # pragma: no cover - Pillow comes with ComfyUI and with the package
+        Image = None  # noqa: N806
+    if Image is None or not isinstance(image, Image.Image):
+        raise PictureError(
+            f"a picture must be a torch tensor (B,H,W,C) or a PIL image, got {type(image).__name__}. "
+            "A numpy array becomes a tensor by torch.from_numpy(array)."
+        )
+    import numpy as np
+
+    if image.mode.startswith(("I", "F")):
+        array = np.asarray(image, dtype=np.float32)
+        # PIL keeps 16-bit grey as integers in one of its I modes.
+        return torch.from_numpy(array / 65535 if image.mode.startswith("I") else array.copy())[None, :, :, None]
+    wanted = "RGBA" if "A" in image.mode or "transparency" in image.info else "RGB"
+    return torch.from_numpy(np.array(image.convert(wanted)))[None]

@@ -1,0 +1,212 @@
+"""From an estimator's id to results: loading, keeping, running in batches."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import FathomError, SettingError
+from ..signals import Depth, Normals, Segmentation, Signal
+from ..signals.depth import stack_depths
+from . import host, weights
+from .estimator import Estimator
+from .pictures import as_pixels
+from .sizing import Fit, Size, check_resolution, result_size
+
+KEEP = 3
+_MOST_PER_BATCH = 32
+_MOST_PER_CPU_BATCH = 4
+
+
+class Annotator:
+    """A loaded estimator.
+
+    estimator: its description, adapted to the layout of the weights file. path: that file.
+    """
+
+    def __init__(self, estimator: Estimator, resident: host.Resident, path: Path) -> None:
+        self.estimator = estimator
+        self.path = path
+        self._resident = resident
+
+    @property
+    def network(self) -> nn.Module:
+        """The bare network, eval, on its device: normalised (B,3,h,w) in, raw out as published: depth (B,h,w),
+        normals (B,3,h,w), class scores (B,C,h,w)."""
+        return self._resident.ready(0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self._resident.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that the network computes in."""
+        return next(self._resident.module.parameters()).dtype
+
+    @property
+    def patcher(self) -> Any:
+        """ComfyUI's ModelPatcher of the network, None outside ComfyUI."""
+        return self._resident.patcher
+
+    @torch.inference_mode()
+    def __call__(self, image: Any, resolution: int | None = None, **options: Any) -> Signal:
+        """Annotate a picture or a batch.
+
+        image: float (B,H,W,1|3|4) in 0..1, uint8, or a PIL image; never changed. resolution: the short side of the
+        result, aspect kept; 0 = the picture's own size; None = the published inference rule, result at the
+        picture's own size. options: the estimator's own, see `Estimator.options`.
+
+        Returns Depth, Normals or Segmentation on the host's output device. Raises PictureError or SettingError for
+        bad input, and the host's interrupt when the user cancels.
+        """
+        if resolution is not None:
+            check_resolution(resolution)
+        settings = self.estimator.settings(options)
+        pixels = as_pixels(image)
+        height, width = pixels.shape[-2:]
+        size = result_size(height, width, resolution or 0)
+        fit = self.estimator.fit(height, width, resolution)
+        parts: list[Signal] = []
+        batch = self._best_batch(len(pixels), fit)
+        with host.progress(len(pixels), self.estimator.name, "picture") as bar:
+            done = 0
+            while done < len(pixels):
+                part = pixels[done : done + batch]
+                try:
+                    raw = self._run(part, fit, size, settings)
+                except torch.OutOfMemoryError:
+                    if len(part) == 1:
+                        raise FathomError(_too_little_memory(self.estimator, fit, self.device)) from None
+                    batch = len(part) // 2
+                    host.release_device_memory()
+                    continue
+                parts.append(self.estimator.signal(raw).to(host.output_device()))
+                done += len(part)
+                bar.update(len(part))
+        return _join(parts)
+
+    def _run(self, pixels: Tensor, fit: Fit, size: Size, settings: Mapping[str, Any]) -> Tensor:
+        network = self._resident.ready(self.estimator.memory_required(len(pixels), fit, self.dtype))
+        return self.estimator.infer(network, pixels.to(self.device).contiguous(), fit, size, settings)
+
+    def _best_batch(self, count: int, fit: Fit) -> int:
+        single = self.estimator.memory_required(1, fit, self.dtype)
+        room = int(host.free_memory(self.device) * 0.8) // max(single, 1)
+        most = _MOST_PER_CPU_BATCH if self.device.type == "cpu" else _MOST_PER_BATCH
+        return max(1, min(count, room, most))
+
+
+def _too_little_memory(estimator: Estimator, fit: Fit, device: torch.device) -> str:
+    height, width = fit.network
+    return (
+        f"{estimator.name} ran out of memory on {device} with a single picture at {width}x{height} network pixels. "
+        "Lower resolution, choose a smaller model, or start ComfyUI with --lowvram or --cpu."
+    )
+
+
+def _join(parts: list[Signal]) -> Signal:
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, Depth):
+        return stack_depths([p for p in parts if isinstance(p, Depth)])
+    if isinstance(first, Normals):
+        vectors = torch.cat([p.vectors for p in parts if isinstance(p, Normals)])
+        return Normals(vectors, None, first.source, first.trained)
+    labels = torch.cat([p.labels for p in parts if isinstance(p, Segmentation)])
+    return Segmentation(labels, first.palette, first.source)
+
+
+# ---------------------------------------------------------------------------------------------- loading
+
+
+_building = threading.Lock()
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Build modules without memory or random values for their parameters; buffers are computed for real.
+
+    Buffers that a network derives from its configuration (position indices, bin edges) are not in every
+    checkpoint, so torch's meta device as a whole would lose them.
+    """
+    register = nn.Module.register_parameter
+
+    def on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(module, name, param)
+        if param is not None:
+            module._parameters[name] = nn.Parameter(param.data.to("meta"), requires_grad=False)
+
+    with _building:
+        nn.Module.register_parameter = on_meta
+        try:
+            yield
+        finally:
+            nn.Module.register_parameter = register
+
+
+def load(
+    estimator: Estimator,
+    weights_path: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Annotator:
+    """Load an estimator's weights, strictly.
+
+    weights_path: a file, or a Hugging Face style folder; None = find or download. device: None = the host's.
+    dtype: None = float32. Raises WeightsError when the weights cannot be had or do not fit the network.
+    """
+    if dtype is not None and not dtype.is_floating_point:
+        raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
+    if weights_path is None and estimator.embedded is not None:
+        weights_path = Path(__file__).parents[1] / estimator.embedded
+    if weights_path is None:
+        found = weights.obtain(estimator.sources, name=estimator.name)
+    else:
+        found = weights.resolve(weights_path, estimator.sources, name=estimator.name)
+    checkpoint = weights.read(found)
+    estimator = estimator.adapt(checkpoint)
+    with _parameters_on_meta():
+        network = estimator.build(checkpoint)
+    tensors = estimator.translate(checkpoint.tensors)
+    weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=found.path)
+    network.to(dtype or torch.float32)
+    where = None if device is None else torch.device(device)
+    return Annotator(estimator, host.Resident(network, where), found.path)
+
+
+class Shelf:
+    """The few annotators used last, so that a second run reads no file. `KEEP` of them at most."""
+
+    def __init__(self, keep: int = KEEP) -> None:
+        self._keep = keep
+        self._held: OrderedDict[tuple[str, torch.dtype | None], Annotator] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, estimator: Estimator, dtype: torch.dtype | None = None) -> Annotator:
+        """The loaded annotator of `estimator`, loading it when it is not here. Errors as in `load`."""
+        key = (estimator.id, dtype)
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = load(estimator, dtype=dtype)
+            self._held.move_to_end(key)
+            while len(self._held) > self._keep:
+                self._held.popitem(last=False)
+            return self._held[key]
+
+    def clear(self) -> None:
+        """Let go of every annotator; their memory returns when no graph holds them either."""
+        with self._lock:
+            self._held.clear()
+
+
+shelf = Shelf()

@@ -1,0 +1,231 @@
+"""Sizes: how large the network sees a picture, how large the result is, and the way back.
+
+Every resize here works on float tensors (B,C,H,W) on their own device. The filters carry the names of what the
+published code uses, because the filter decides whether results equal the published ones:
+
+- "bilinear", "bicubic": torch and cv2 INTER_LINEAR, INTER_CUBIC (a = -0.75, no antialiasing).
+- "bilinear_corners": torch with align_corners=True.
+- "area": cv2 INTER_AREA (for shrinking; each output pixel is the mean of the area it covers).
+- "lanczos4": cv2 INTER_LANCZOS4 (8 taps, no antialiasing).
+- "bilinear_aa", "bicubic_aa": PIL BILINEAR, BICUBIC (a = -0.5), antialiased, in float.
+- "bilinear_pil": PIL BILINEAR on 8-bit data, bit for bit, for networks that amplify a single grey level.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import SettingError
+
+Filter = Literal[
+    "bilinear", "bilinear_corners", "bicubic", "area", "lanczos4", "bilinear_aa", "bicubic_aa", "bilinear_pil"
+]
+Size = tuple[int, int]
+
+MAX_RESULT_PIXELS = 2**28
+MAX_NETWORK_PIXELS = 2048 * 2048
+
+
+def check_resolution(resolution: object) -> int:
+    """`resolution` as an int of at least 0. Raises SettingError for anything else (bool, float, str ...)."""
+    if isinstance(resolution, bool) or not isinstance(resolution, int):
+        raise SettingError(
+            f"resolution must be a whole number of pixels (0 = the picture's own size), got {resolution!r}."
+        )
+    if not 0 <= resolution <= 16384:
+        raise SettingError(f"resolution must lie in 0..16384 (0 = the picture's own size), got {resolution}.")
+    return resolution
+
+
+def result_size(height: int, width: int, resolution: int) -> Size:
+    """(height, width) of the result: the short side is `resolution`, the aspect is kept; 0 = the own size.
+
+    Rounds half to even, as the ControlNet annotators do. Raises SettingError when the result would be larger
+    than 2^28 pixels.
+    """
+    if resolution == 0:
+        return height, width
+    scale = resolution / min(height, width)
+    size = round(height * scale), round(width * scale)
+    if size[0] * size[1] > MAX_RESULT_PIXELS:
+        raise SettingError(
+            f"a {width}x{height} picture with a short side of {resolution} would become {size[1]}x{size[0]}, more than "
+            f"{MAX_RESULT_PIXELS // 2**20} megapixels. Lower resolution, or set it to 0 for the picture's own size."
+        )
+    return size
+
+
+def round_to(value: float, multiple: int, least: int = 0) -> int:
+    """`value` rounded (half to even) to a multiple, then up to the next multiple if that is less than `least`."""
+    rounded = round(value / multiple) * multiple
+    if rounded < least:
+        rounded = math.ceil(value / multiple) * multiple
+    return max(rounded, multiple)
+
+
+def bounded(height: float, width: float, multiple: int, most: int = MAX_NETWORK_PIXELS) -> tuple[float, float]:
+    """(height, width) shrunk, aspect kept, until the network's area is at most `most` pixels.
+
+    Attention grows with the square of the area: without a bound a long strip would ask for terabytes.
+    """
+    shrink = math.sqrt(most / (max(height, multiple) * max(width, multiple)))
+    if shrink >= 1:
+        return height, width
+    height, width = height * shrink, width * shrink
+    # A side cannot fall under one multiple, so the other one carries the rest.
+    return min(height, most / multiple), min(width, most / multiple)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How one picture size goes into a network and how its result comes back.
+
+    source: (height, width) of the picture. network: what the network sees, without the padding `pad` (rows and
+    columns added on each side of the picture, reflected, before resizing; counted in source pixels).
+    way_in, way_out: filters.
+    """
+
+    source: Size
+    network: Size
+    way_in: Filter
+    way_out: Filter
+    pad: Size = (0, 0)
+
+    def enter(self, pixels: Tensor) -> Tensor:
+        """Pictures (B,3,H,W) in 0..1 as the network sees them, not yet normalised."""
+        rows, columns = self.pad
+        if rows or columns:
+            pixels = reflect_pad(pixels, rows, columns)
+        return resize(pixels, self.network, self.way_in)
+
+    def leave(self, raw: Tensor, size: Size) -> Tensor:
+        """A network result (B,C,h,w) at `size` (height, width), with the padding cut off."""
+        rows, columns = self.pad
+        if not (rows or columns):
+            return resize(raw, size, self.way_out)
+        height, width = self.source
+        raw = resize(raw, (height + 2 * rows, width + 2 * columns), self.way_out)
+        raw = raw[..., rows : rows + height, columns : columns + width]
+        return resize(raw, size, self.way_out)
+
+
+def reflect_pad(pixels: Tensor, rows: int, columns: int) -> Tensor:
+    """Mirror the border without repeating it; a picture too small for that is mirrored as often as needed."""
+    height, width = pixels.shape[-2:]
+    if rows < height and columns < width:
+        return F.pad(pixels, (columns, columns, rows, rows), mode="reflect")
+    return pixels[..., _mirrored(height, rows).to(pixels.device), :][..., _mirrored(width, columns).to(pixels.device)]
+
+
+def _mirrored(length: int, extra: int) -> Tensor:
+    if length == 1:
+        return torch.zeros(1 + 2 * extra, dtype=torch.long)
+    place = torch.arange(-extra, length + extra).abs() % (2 * length - 2)
+    return torch.minimum(place, 2 * length - 2 - place)
+
+
+def resize(pixels: Tensor, size: Size, how: Filter) -> Tensor:
+    """Resize (B,C,H,W) float to (height, width) `size`. The input is returned unchanged when it already fits.
+
+    Raises SettingError for an unknown filter.
+    """
+    if tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels
+    if how in ("bilinear", "bicubic"):
+        return F.interpolate(pixels, size, mode=how, align_corners=False)
+    if how == "bilinear_corners":
+        return F.interpolate(pixels, size, mode="bilinear", align_corners=True)
+    if how in ("bilinear_aa", "bicubic_aa"):
+        return F.interpolate(pixels, size, mode=how[:-3], align_corners=False, antialias=True)
+    if how == "area":
+        # cv2 takes areas only when no side grows; otherwise it blends two neighbours on both axes.
+        shrinks = pixels.shape[-2] >= size[0] and pixels.shape[-1] >= size[1]
+        taps = _area_taps if shrinks else _area_linear_taps
+        for dim in (-2, -1):
+            pixels = _apply_taps(pixels, dim, *taps(pixels.shape[dim], size[dim]))
+        return pixels
+    if how == "lanczos4":
+        for dim in (-2, -1):
+            pixels = _apply_taps(pixels, dim, *_lanczos_taps(pixels.shape[dim], size[dim]))
+        return pixels
+    if how == "bilinear_pil":
+        return _resize_pil_bilinear(pixels, size)
+    raise SettingError(f"there is no resize filter {how!r}.")
+
+
+def _apply_taps(pixels: Tensor, dim: int, index: Tensor, weight: Tensor) -> Tensor:
+    # index, weight: (out, taps). One gather per tap keeps the memory at one output instead of `taps` of them.
+    index = index.to(pixels.device)
+    weight = weight.to(pixels.device, pixels.dtype)
+    shape = [1] * pixels.ndim
+    shape[dim] = len(index)
+    total = None
+    for tap in range(index.shape[1]):
+        part = pixels.index_select(dim, index[:, tap]) * weight[:, tap].view(shape)
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
+
+
+def _area_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
+    scale = length / out
+    start = torch.arange(out, dtype=torch.float64) * scale
+    end = (start + scale).clamp_(max=length)
+    index = start.floor().long()[:, None] + torch.arange(math.ceil(scale) + 1)
+    weight = (torch.minimum(end[:, None], index + 1.0) - torch.maximum(start[:, None], index.double())).clamp_(0)
+    return index.clamp_(max=length - 1), weight / weight.sum(1, keepdim=True)
+
+
+def _area_linear_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
+    # Written as cv2 rounds: at exact multiples one ulp decides which neighbour is taken.
+    inverse = out / length
+    place = torch.arange(out, dtype=torch.float64)
+    first = (place * (1 / inverse)).floor()
+    share = (place + 1 - (first + 1) * inverse).float().clamp_(0).frac()
+    index = torch.stack([first, first + 1], 1).long().clamp_(0, length - 1)
+    return index, torch.stack([1 - share, share], 1)
+
+
+def _lanczos_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
+    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * (length / out) - 0.5
+    first = centre.floor()
+    offset = torch.arange(-3, 5, dtype=torch.float64)
+    distance = (centre - first)[:, None] - offset
+    weight = torch.sinc(distance) * torch.sinc(distance / 4)
+    index = (first[:, None] + offset).long().clamp_(0, length - 1)
+    return index, weight / weight.sum(1, keepdim=True)
+
+
+_PIL_BITS = 22
+
+
+def _resize_pil_bilinear(pixels: Tensor, size: Size) -> Tensor:
+    # PIL resizes 8-bit data in two passes, columns first, with 22-bit integer weights, rounding after each pass.
+    levels = (pixels * 255).round_().clamp_(0, 255).long()
+    for dim in (-1, -2):
+        if levels.shape[dim] == size[dim]:
+            continue
+        index, weight = _pil_taps(levels.shape[dim], size[dim])
+        total = _apply_taps(levels, dim, index, weight)
+        levels = ((total + (1 << (_PIL_BITS - 1))) >> _PIL_BITS).clamp_(0, 255)
+    return levels.to(pixels.dtype) / 255
+
+
+def _pil_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
+    scale = length / out
+    reach = max(scale, 1.0)
+    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale
+    first = (centre - reach + 0.5).to(torch.int64).clamp_(min=0)
+    last = (centre + reach + 0.5).to(torch.int64).clamp_(max=length)
+    offset = torch.arange(math.ceil(reach) * 2 + 1)
+    index = first[:, None] + offset
+    weight = (1 - ((index - centre[:, None] + 0.5) / reach).abs()).clamp_(0)
+    weight = weight * (index < last[:, None])
+    weight = weight / weight.sum(1, keepdim=True)
+    return index.clamp_(max=length - 1), (weight * (1 << _PIL_BITS) + 0.5).floor().long()

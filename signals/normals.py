@@ -12,9 +12,10 @@ from ..errors import SignalError
 from .field import check_mask, check_shape
 
 NormalConvention = Literal["controlnet", "opengl", "directx"]
-Axes = tuple[Literal[-1, 1], Literal[-1, 1], Literal[-1, 1]]
+Channel = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
+Channels = tuple[Channel, Channel, Channel]
 
-_AXES: dict[str, Axes] = {"opengl": (1, 1, 1), "directx": (1, -1, 1)}
+_CHANNELS: dict[str, Channels] = {"opengl": ("+x", "+y", "+z"), "directx": ("+x", "-y", "+z")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class Normals:
     vectors: float32 (B,H,W,3), unit length.
     valid: bool (B,H,W) or None = everywhere.
     source: what made it, for people to read.
-    trained: the signs of x, y, z with which the estimator's ControlNet was trained to see the picture.
+    trained: what red, green and blue hold in the picture that the estimator's ControlNet was trained on.
 
     Raises SignalError for a wrong shape or dtype, values that are not finite, or vectors not of unit length.
     """
@@ -32,7 +33,7 @@ class Normals:
     vectors: Tensor
     valid: Tensor | None = None
     source: str = ""
-    trained: Axes = (1, 1, 1)
+    trained: Channels = ("+x", "+y", "+z")
 
     def __post_init__(self) -> None:
         check_shape("normals", self.vectors, 4, 3)
@@ -64,16 +65,19 @@ class Normals:
         return replace(self, vectors=self.vectors.to(device), valid=valid)
 
     def to_image(self, convention: NormalConvention = "controlnet") -> Tensor:
-        """The picture (n+1)/2, float32 (B,H,W,3) in 0..1; x, y, z in R, G, B.
+        """The picture (n+1)/2, float32 (B,H,W,3) in 0..1.
 
-        convention: "controlnet" = as the ControlNet of this estimator was trained; "opengl" = y up (green
-        grows upwards); "directx" = y down. Pixels that are not valid are black.
+        convention: "controlnet" = as the ControlNet of this estimator was trained (`trained`); "opengl" = x, y, z in
+        red, green, blue, y up; "directx" = the same, y down. Pixels that are not valid are black. Raises
+        SignalError for another convention.
         """
         if convention not in get_args(NormalConvention):
             wanted = ", ".join(get_args(NormalConvention))
             raise SignalError(f"the normal convention must be one of {wanted}, got {convention!r}.")
-        signs = self.vectors.new_tensor(_AXES.get(convention, self.trained))
-        image = (self.vectors * signs).add_(1).mul_(0.5).clamp_(0, 1)
+        channels = _CHANNELS.get(convention, self.trained)
+        order = ["xyz".index(c[1]) for c in channels]
+        signs = self.vectors.new_tensor([-1.0 if c[0] == "-" else 1.0 for c in channels])
+        image = (self.vectors[..., order] * signs).add_(1).mul_(0.5).clamp_(0, 1)
         return image if self.valid is None else image.masked_fill(~self.valid[..., None], 0.0)
 
 

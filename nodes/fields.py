@@ -1,0 +1,44 @@
+"""Inputs that several nodes share, and the words of their tooltips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..models import estimators
+
+DEPTH_CATEGORY = "ControlNet Preprocessors/Normal and Depth Estimators"
+SEGMENTATION_CATEGORY = "ControlNet Preprocessors/Semantic Segmentation"
+
+IMAGE: tuple[str, dict[str, Any]] = ("IMAGE", {"tooltip": "The picture, or a batch of pictures of one size."})
+SCOPE = (
+    ["image", "batch"],
+    {
+        "default": "image",
+        "tooltip": "Which pixels decide what is white and what is black: each picture's own, or those of the whole "
+        "batch, so that a video does not flicker.",
+    },
+)
+
+
+def resolution(default: int = 512) -> tuple[str, dict[str, Any]]:
+    """The widget for the short side of the result."""
+    return (
+        "INT",
+        {
+            "default": default,
+            "min": 0,
+            "max": 16384,
+            "step": 8,
+            "tooltip": "Short side of the result in pixels; the aspect is kept. 0 = the size of the picture. The network "
+            "works at the nearest size it can, so higher finds finer detail and takes longer.",
+        },
+    )
+
+
+def choice(ids: Iterable[str], default: str) -> tuple[list[str], dict[str, Any]]:
+    """A drop-down of estimators whose tooltip tells what each is good at and its licence."""
+    listed = list(ids)
+    every = estimators()
+    lines = [f"{id}: {every[id].about} Licence: {every[id].licence}." for id in listed]
+    return listed, {"default": default, "tooltip": "\n".join(lines)}

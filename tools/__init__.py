@@ -1,0 +1,1 @@
+"""Pure functions from signals to signals, images and masks."""

@@ -1,0 +1,133 @@
+"""A model hub on this machine, for tests: as much of the protocol as huggingface_hub needs for one file.
+
+HEAD and GET of /{repo}/resolve/{revision}/{file}, with ETag, X-Repo-Commit, X-Linked-Etag and X-Linked-Size,
+ranges, and a redirect to a second port that plays the CDN. Faults are set per file or for the whole hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Hub:
+    """files: content by "owner/name/path". requests: (method, path, headers) as they came; side: those that
+    huggingface_hub makes for itself, once a day.
+
+    altered: content sent in place of the announced one. denied: answer 401 or 403 by repository.
+    drop: close the connection after so many bytes of each answer. broken: status of every GET of content.
+    pace: seconds between two pieces of an answer. gate: while it is not set, answers stop after their first piece.
+    ranges: whether ranges are honoured. plain: answer like any web server. redirect: send content by the CDN.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    altered: dict[str, bytes] = field(default_factory=dict)
+    denied: dict[str, int] = field(default_factory=dict)
+    drop: int | None = None
+    broken: int | None = None
+    pace: float = 0.0
+    piece: int = 1 << 16
+    ranges: bool = True
+    plain: bool = False
+    redirect: bool = False
+    gate: threading.Event = field(default_factory=threading.Event)
+    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    side: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    url: str = ""
+
+    def __enter__(self) -> Hub:
+        self.gate.set()
+        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self)) for _ in range(2)]
+        for server in self._servers:
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url, self.cdn = (f"http://127.0.0.1:{s.server_port}" for s in self._servers)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+
+    def count(self, method: str) -> int:
+        """How many requests of this method came."""
+        return sum(m == method for m, _, _ in self.requests)
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def answer(self) -> None:
+            log = hub.side if self.path.startswith("/api/") else hub.requests
+            log.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+            at_cdn = self.path.startswith("/cdn/")
+            repo, _, rest = self.path.removeprefix("/cdn").lstrip("/").partition("/resolve/")
+            if not rest:  # a plain web address
+                repo, _, file = repo.rpartition("/")
+            else:
+                file = rest.partition("/")[2]
+            if not at_cdn and (status := hub.denied.get(repo)):
+                return self.refuse(status, "GatedRepo")
+            if (content := hub.files.get(f"{repo}/{file}")) is None:
+                return self.refuse(404, "EntryNotFound")
+            headers = {
+                "ETag": f'"{hashlib.sha1(content).hexdigest()}"',
+                "X-Repo-Commit": COMMIT,
+                "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+                "X-Linked-Size": str(len(content)),
+                "Accept-Ranges": "bytes",
+            }
+            if hub.plain:  # a proxy's page, not a hub
+                headers = {}
+            if self.command == "GET" and hub.broken:
+                return self.refuse(hub.broken, "")
+            if hub.redirect and not at_cdn:
+                return self.reply(302, headers | {"Location": f"{hub.cdn}/cdn{self.path}"}, b"")
+            content = hub.altered.get(f"{repo}/{file}", content)
+            start, status = 0, 200
+            if hub.ranges and (asked := self.headers.get("Range")):
+                start = int(asked.removeprefix("bytes=").split("-")[0])
+                if start >= len(content):
+                    return self.refuse(416, "")
+                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                status = 206
+            self.reply(status, headers, content[start:])
+
+        def refuse(self, status: int, code: str) -> None:
+            self.reply(status, {"X-Error-Code": code, "X-Repo-Commit": COMMIT}, b"")
+
+        def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for key, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command == "HEAD":
+                return
+            body = body if hub.drop is None else body[: hub.drop]
+            try:
+                for at in range(0, len(body), hub.piece):
+                    self.wfile.write(body[at : at + hub.piece])
+                    time.sleep(hub.pace)
+                    hub.gate.wait()
+            except OSError:
+                self.close_connection = True
+            if hub.drop is not None:
+                self.close_connection = True
+
+    return Handler

@@ -1,0 +1,790 @@
+"""The weights store: search, download against a local hub with every fault, verification, reading, strict loading."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fathom.annotator import host, weights
+from fathom.annotator.weights import Source
+from fathom.errors import WeightsError
+from hub import COMMIT, Hub
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+SHA = hashlib.sha256(CONTENT).hexdigest()
+REPO, FILE = "owner/Annotators", "net-1.pt"
+SOURCE = Source(REPO, FILE, sha256=SHA, size=len(CONTENT))
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    """The folder of Fathom's models: empty, like every other place, and no hub to be reached."""
+    from huggingface_hub import constants
+
+    for key in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(weights, "PAUSE", 0.02)
+    folder = tmp_path / "annotators"
+    monkeypatch.setattr(host, "weight_folders", lambda: [folder, tmp_path / "more"])
+    places = {key: [tmp_path / key] for key in ("aux", "depthanything", "diffusers")}
+    monkeypatch.setattr(host, "neighbour_folders", lambda: places)
+    return folder
+
+
+@pytest.fixture
+def hub(models, monkeypatch):
+    with Hub({f"{REPO}/{FILE}": CONTENT}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+def put(path: Path, content: bytes = CONTENT) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def parts(models: Path) -> list[Path]:
+    return list((models / weights.WORKSHOP).glob("*.part"))
+
+
+def target(models: Path) -> Path:
+    return models / REPO / FILE
+
+
+# ------------------------------------------------------------------------------------------ search
+
+
+@pytest.mark.parametrize(
+    ("place", "origin"),
+    [
+        (f"annotators/{REPO}/{FILE}", "annotators"),
+        (f"annotators/Annotators/{FILE}", "annotators"),
+        (f"annotators/{FILE}", "annotators"),
+        (f"more/{FILE}", "annotators"),
+        (f"aux/{REPO}/{FILE}", "aux"),
+        (f"depthanything/{FILE}", "depthanything"),
+        (f"hub-cache/models--owner--Annotators/snapshots/{COMMIT}/{FILE}", "hub cache"),
+    ],
+)
+def test_a_file_is_found_in_every_place_without_a_request(models, hub, tmp_path, place, origin):
+    path = put(tmp_path / place)
+    found = weights.obtain([SOURCE], name="Net")
+    assert (found.path, found.origin, found.layout) == (path, origin, "official")
+    assert hub.requests == hub.side == []
+
+
+def test_fathoms_own_folder_comes_first_and_sources_are_tried_in_order(models, tmp_path):
+    put(tmp_path / "aux" / REPO / FILE)
+    own = put(models / FILE)
+    other = Source("someone/else", "better.safetensors", "other")
+    assert weights.find([other, SOURCE]).path == own
+    put(tmp_path / "aux" / "someone/else/better.safetensors", b"x")
+    assert weights.find([other, SOURCE]).layout == "other"
+
+
+def test_generic_names_say_nothing_in_a_flat_folder(models):
+    source = Source("owner/depth-hf", "model.safetensors", also=("config.json",))
+    put(models / "model.safetensors"), put(models / "config.json", b"{}")
+    assert weights.find([source]) is None
+    put(models / "depth-hf" / "model.safetensors")
+    assert weights.find([source]) is None, "config.json is missing beside it"
+    put(models / "depth-hf" / "config.json", b"{}")
+    found = weights.find([source])
+    assert found.root == models / "depth-hf" and found.part("config.json").read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("folder", ["marigold-depth-v1-1", "prs-eth--marigold-depth-v1-1"])
+def test_a_diffusers_folder_is_found_with_its_parts(models, tmp_path, folder):
+    source = Source("prs-eth/marigold-depth-v1-1", "model_index.json", "diffusers", ("unet/net.safetensors",))
+    root = tmp_path / "diffusers" / folder
+    put(root / "model_index.json", b"{}")
+    assert weights.find([source]) is None
+    part = put(root / "unet" / "net.safetensors", b"x")
+    found = weights.find([source])
+    assert (found.root, found.origin, found.part("unet/net.safetensors")) == (root, "diffusers", part)
+
+
+def test_a_truncated_file_is_passed_over_and_named(models, tmp_path, caplog, monkeypatch):
+    bad = put(models / FILE, CONTENT[:1000])
+    good = put(tmp_path / "aux" / REPO / FILE)
+    with caplog.at_level(logging.WARNING):
+        assert weights.find([SOURCE]).path == good
+    assert "1000 bytes instead of 1048576" in caplog.text
+    good.unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsError, match="Passed over: .*net-1.pt has 1000 bytes") as error:
+        weights.obtain([SOURCE], name="Net")
+    assert str(bad) in str(error.value)
+
+
+def test_another_version_in_the_hub_cache_is_known_by_its_blob(models, tmp_path):
+    cache = tmp_path / "hub-cache" / "models--owner--Annotators"
+    blob = put(cache / "blobs" / ("0" * 64))
+    link = cache / "snapshots" / COMMIT / FILE
+    link.parent.mkdir(parents=True)
+    try:
+        link.symlink_to(blob)
+    except OSError:
+        pytest.skip("no symbolic links here")
+    assert weights.find([SOURCE]) is None
+    assert weights.find([Source(REPO, FILE, revision="f" * 40)]) is None, "another commit, content not pinned"
+    assert weights.find([Source(REPO, FILE, revision=COMMIT)]).origin == "hub cache"
+
+
+# ------------------------------------------------------------------------------------------ download
+
+
+def test_download_with_progress_and_hash(models, hub, monkeypatch):
+    seen = []
+
+    @contextmanager
+    def progress(total, label, unit="it"):
+        class Bar:
+            def update(self, n=1):
+                seen.append((label, total, unit, n))
+
+        yield Bar()
+
+    monkeypatch.setattr(host, "progress", progress)
+    found = weights.obtain([SOURCE], name="Net")
+    assert (found.path, found.origin) == (target(models), "downloaded")
+    assert found.path.read_bytes() == CONTENT and parts(models) == []
+    loaded = [
+        n for label, total, unit, n in seen if label.startswith("Downloading") and total == len(CONTENT)
+    ]
+    assert sum(loaded) == len(CONTENT)
+    count = len(hub.requests)
+    assert weights.obtain([SOURCE], name="Net").origin == "annotators"
+    assert len(hub.requests) == count == 2
+
+
+def test_every_file_of_a_source_is_fetched_once(models, hub):
+    hub.files |= {f"{REPO}/config.json": b"{}", f"{REPO}/unet/net.bin": b"abc"}
+    source = Source(REPO, FILE, also=("config.json", "unet/net.bin"), pins={"unet/net.bin": (None, 3)})
+    put(models / REPO / "config.json", b"{ }")
+    found = weights.obtain([source], name="Net")
+    assert found.part("unet/net.bin").read_bytes() == b"abc"
+    assert found.part("config.json").read_bytes() == b"{ }", "what is there stays"
+
+
+def test_a_dropped_connection_is_continued_within_the_run(models, hub):
+    hub.drop = 6 * weights.CHUNK + 9
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+    asked = [headers.get("range") for method, _, headers in hub.requests if method == "GET"]
+    assert asked[0] is None and asked[1] == f"bytes={6 * weights.CHUNK}-"
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_lost_connection_is_told_and_the_next_run_goes_on(models, hub, monkeypatch, ranges):
+    original = weights._receive
+
+    def lose(url, headers, part):
+        hub.drop = 9 * weights.CHUNK
+        if part.size:
+            raise ConnectionResetError("the cable is out")
+        return original(url, headers, part)
+
+    monkeypatch.setattr(weights, "_receive", lose)
+    with pytest.raises(WeightsError, match="connection broke after 0.6 MB of 1.0 MB; run again to go on"):
+        weights.obtain([SOURCE], name="Net")
+    assert not target(models).exists() and weights.find([SOURCE]) is None
+    assert parts(models)[0].stat().st_size == 9 * weights.CHUNK
+    monkeypatch.setattr(weights, "_receive", original)
+    hub.drop, hub.ranges = None, ranges
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+    assert hub.requests[-1][2]["range"] == f"bytes={9 * weights.CHUNK}-"
+
+
+def test_a_hub_with_trouble_is_retried_then_told(models, hub):
+    hub.broken = 503
+    with pytest.raises(WeightsError, match="answered with error 503"):
+        weights.obtain([SOURCE], name="Net")
+    assert hub.count("GET") == weights.RETRIES
+
+
+def test_wrong_content_is_refused_and_thrown_away(models, hub):
+    hub.altered[f"{REPO}/{FILE}"] = CONTENT[:-1] + b"!"
+    with pytest.raises(WeightsError, match=f"wrong content .*{SHA}.*thrown away.*proxy or mirror"):
+        weights.obtain([SOURCE], name="Net")
+    assert not target(models).exists() and parts(models) == []
+    hub.altered.clear()
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+
+
+def test_the_hubs_own_hash_guards_a_file_known_by_name_only(models, hub):
+    hub.altered[f"{REPO}/{FILE}"] = CONTENT[:-1] + b"!"
+    with pytest.raises(WeightsError, match="wrong content"):
+        weights.obtain([Source(REPO, FILE)], name="Net")
+    assert not target(models).exists()
+
+
+def test_a_file_that_the_publisher_replaced_is_not_even_fetched(models, hub):
+    with pytest.raises(WeightsError, match="not the published file any more: its sha256 is"):
+        weights.obtain([Source(REPO, FILE, sha256="0" * 64)], name="Net")
+    assert hub.count("GET") == 0
+
+
+def test_a_foreign_part_is_dropped_and_the_file_fetched_whole(models, hub):
+    put(models / weights.WORKSHOP / f"owner--Annotators--{FILE}.{SHA[:16]}.part", b"z" * 1000)
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+    assert hub.count("GET") == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gated_repository(models, hub, status):
+    hub.denied[REPO] = status
+    with pytest.raises(WeightsError, match=rf"access was denied \({status}\).*licence on .*HF_TOKEN"):
+        weights.obtain([SOURCE], name="Net")
+
+
+def test_nothing_there(models, hub, tmp_path):
+    source = Source(REPO, "gone.pt", revision="abc")
+    with pytest.raises(WeightsError, match="404") as error:
+        weights.obtain([source], name="Net")
+    text = str(error.value)
+    page = f"{hub.url}/{REPO}/blob/abc/gone.pt"
+    for part in (REPO, "gone.pt", page, models / REPO, tmp_path / "aux", tmp_path / "hub-cache"):
+        assert str(part) in text
+
+
+def test_the_next_source_serves_when_the_first_has_nothing(models, hub):
+    gone = Source("owner/gone", "net.safetensors", "other")
+    assert weights.obtain([gone, Source("a name only", "x.pt"), SOURCE], name="Net").source == SOURCE
+
+
+def test_no_connection(models):
+    with pytest.raises(WeightsError, match="no connection to http://127.0.0.1:9"):
+        weights.obtain([SOURCE], name="Net")
+
+
+def test_a_page_in_the_way_is_not_a_hub(models, hub):
+    hub.plain = True
+    with pytest.raises(WeightsError, match="not answered by a model hub"):
+        weights.obtain([SOURCE], name="Net")
+
+
+def test_no_downloadable_source(models):
+    with pytest.raises(WeightsError, match="By hand: fetch x.pt from someone's page/x.pt"):
+        weights.obtain([Source("someone's page", "x.pt")], name="Net")
+
+
+def test_the_token_goes_to_the_hub_and_not_to_the_cdn(models, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.redirect = True
+    weights.obtain([SOURCE], name="Net")
+    sent = {path.startswith("/cdn/"): headers.get("authorization") for _, path, headers in hub.requests}
+    assert sent == {False: "Bearer hf_secret", True: None}
+
+
+def test_a_plain_web_address_gets_no_token(models, hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.files["releases/1_0/net.pt"] = CONTENT
+    source = Source(f"{hub.url}/releases/1_0", "net.pt", sha256=SHA, size=len(CONTENT))
+    assert weights.obtain([source], name="Net").path == models / "net.pt"
+    assert [("authorization" in h, m) for m, _, h in hub.requests] == [(False, "GET")]
+    hub.requests.clear()
+    assert weights.find([source]).path == models / "net.pt" and hub.requests == []
+
+
+def test_the_offline_switch(models, hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="HF_HUB_OFFLINE is set"):
+        weights.obtain([SOURCE], name="Net")
+    assert hub.requests == hub.side == []
+
+
+@pytest.mark.parametrize("moment", ["before the first byte", "mid file"])
+def test_an_interrupt_stops_at_once_and_the_next_run_goes_on(models, hub, monkeypatch, moment):
+    class Cancelled(BaseException):
+        """Stands for the host's own interrupt."""
+
+    stop = threading.Event()
+
+    def check():
+        if stop.is_set():
+            raise Cancelled
+
+    hub.piece, hub.pace = 1 << 14, 0.02
+    if moment == "mid file":
+        monkeypatch.setattr(weights, "CHUNK", 1 << 14)
+    monkeypatch.setattr(host, "check_interrupt", check)
+    threading.Timer(0.5, stop.set).start()
+    begun = time.monotonic()
+    with pytest.raises(Cancelled):
+        weights.obtain([SOURCE], name="Net")
+    assert time.monotonic() - begun < 1.0
+    size = parts(models)[0].stat().st_size
+    assert size < len(CONTENT) and not target(models).exists()
+    time.sleep(0.1)
+    assert parts(models)[0].stat().st_size == size, "nothing is written after the stop"
+    stop.clear()
+    hub.pace = 0
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+
+
+# ------------------------------------------------------------------------------------------ disk
+
+
+def test_a_limit_on_file_size_stops_like_a_full_disk_and_the_next_run_goes_on(models, hub):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        with pytest.raises(WeightsError, match="disk is full .*kept"):
+            weights.obtain([SOURCE], name="Net")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert parts(models)[0].stat().st_size == 500_000 and not target(models).exists()
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+
+
+@pytest.fixture
+def small_disk(models):
+    """The model folder on a disk of its own with room for half the file."""
+    models.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(models)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root on Linux")
+    yield models
+    subprocess.run(["umount", "-l", str(models)], check=True)
+
+
+def test_a_small_disk_is_seen_before_the_download(small_disk, hub):
+    with pytest.raises(WeightsError, match="disk is full: 1.0 MB needed, 0.5 MB free"):
+        weights.obtain([SOURCE], name="Net")
+    assert hub.count("GET") == 0
+
+
+def test_a_disk_that_fills_up_meanwhile(small_disk, hub, monkeypatch):
+    usage = weights.shutil.disk_usage(small_disk)
+    monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: usage._replace(free=1 << 40))
+    with pytest.raises(WeightsError, match="disk is full .*No space left"):
+        weights.obtain([SOURCE], name="Net")
+    assert not target(small_disk).exists()
+
+
+def test_a_folder_that_cannot_be_made(models, hub):
+    put(models, b"a file in the folder's place")
+    with pytest.raises(WeightsError, match="cannot be written"):
+        weights.obtain([SOURCE], name="Net")
+
+
+# ------------------------------------------------------------------------------------------ processes
+
+CHILD = """
+import logging, sys
+from pathlib import Path
+logging.basicConfig()
+from fathom.annotator import host, weights
+assert not {"huggingface_hub", "safetensors", "timm", "transformers"} & set(sys.modules), "start-up must be light"
+host.weight_folders = lambda: [Path(sys.argv[1])]
+host.neighbour_folders = lambda: {}
+source = weights.Source(sys.argv[2], sys.argv[3], sha256=sys.argv[4], size=int(sys.argv[5]))
+print("ready", flush=True)
+try:
+    print(weights.obtain([source], name="Net").origin)
+except weights.WeightsError as error:
+    print(error)
+"""
+
+
+def child(models: Path, hub: Hub, **env: str) -> subprocess.Popen[str]:
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(models.parent / "home")} | env
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", CHILD, str(models), REPO, FILE, SHA, str(len(CONTENT))]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_of_two_processes_one_fetches_and_when_it_dies_the_other_goes_on(models, hub):
+    hub.piece = 2 * weights.CHUNK
+    hub.gate.clear()
+    children = {f"Bearer {token}": child(models, hub, HF_TOKEN=token) for token in ("hf_a", "hf_b")}
+    for process in children.values():
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    while not (parts(models) and parts(models)[0].stat().st_size):
+        time.sleep(0.02)
+    time.sleep(0.5)  # the other now waits
+    first = children.pop(next(h["authorization"] for m, _, h in hub.requests if m == "GET"))
+    assert hub.count("GET") == 1
+    first.kill()
+    first.communicate()
+    assert not target(models).exists() and weights.find([SOURCE]) is None
+    hub.gate.set()
+    (second,) = children.values()
+    assert second.communicate()[0] == "downloaded\n"
+    assert target(models).read_bytes() == CONTENT and parts(models) == []
+    assert hub.count("GET") == 2 and hub.requests[-1][2]["range"] == f"bytes={2 * weights.CHUNK}-"
+
+
+def test_of_two_threads_only_one_fetches(models, hub):
+    hub.pace = 0.01
+    got: list[weights.Found] = []
+    threads = [
+        threading.Thread(target=lambda: got.append(weights.obtain([SOURCE], name="Net"))) for _ in "ab"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found.path for found in got] == [target(models)] * 2 and hub.count("GET") == 1
+
+
+# ------------------------------------------------------------------------------------------ verification
+
+
+def test_verify_and_survey(models, tmp_path):
+    good = put(models / REPO / FILE)
+    assert weights.verify(good, SOURCE).state == "match"
+    assert weights.verify(good, Source(REPO, FILE, size=5)).state == "mismatch"
+    unknown = weights.verify(good, Source(REPO, FILE))
+    assert (unknown.state, unknown.found) == ("unknown hash", (None, len(CONTENT)))
+    altered = put(tmp_path / "aux" / REPO / FILE, CONTENT[:-1] + b"!")
+    verdict = weights.verify(altered, SOURCE)
+    assert (verdict.state, verdict.expected[0]) == ("mismatch", SHA) and verdict.found[0] not in (None, SHA)
+    absent = Source("owner/none", "none.pt", also=("more.pt",))
+    got = weights.survey([SOURCE, absent])
+    assert [(c.found and c.found.origin, c.state) for c in got] == [
+        ("annotators", "match"),
+        ("aux", "mismatch"),
+        (None, "missing"),
+    ]
+
+
+# ------------------------------------------------------------------------------------------ reading
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+STATE = {key: tensor.clone() for key, tensor in small().state_dict().items()}
+
+
+def meta() -> nn.Module:
+    module = small()
+    for part in module.modules():
+        for key, value in part._parameters.items():
+            part._parameters[key] = nn.Parameter(value.to("meta"))
+    return module
+
+
+def check(path: Path, *, wrapper: str | None = None) -> weights.Checkpoint:
+    checkpoint = weights.read(path)
+    assert checkpoint.wrapper == wrapper
+    module = meta()
+    weights.load_strict(module, checkpoint.tensors, extras={}, name="Net", path=path)
+    for key, tensor in module.state_dict().items():
+        assert torch.equal(tensor, STATE[key])
+    return checkpoint
+
+
+def save(path: Path, held: object = None, *, zipped: bool = True) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(STATE if held is None else held, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+def save_safe(path: Path, tensors: dict[str, torch.Tensor] | None = None) -> Path:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(STATE if tensors is None else tensors, path, metadata={"format": "pt"})
+    return path
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("held", "wrapper"),
+    [
+        (STATE, None),
+        ({"model": STATE, "optimizer": {"state": {0: {"m": torch.ones(1)}}}, "epoch": 3}, "model"),
+        (
+            {"state_dict": {f"module.{k}": v for k, v in STATE.items()}, "args": argparse.Namespace(a=1)},
+            "state_dict",
+        ),
+        ({"epoch": torch.tensor(3), "state_dict": {"model": STATE}}, "state_dict/model"),
+        ({"network_x": STATE, "best": np.float64(0.5), "sizes": np.zeros(3)}, "network_x"),
+        ({**STATE, "version": "1.0"}, None),
+    ],
+)
+def test_torch_files(tmp_path, held, wrapper, zipped):
+    check(save(tmp_path / "net.pth", held, zipped=zipped), wrapper=wrapper)
+
+
+def test_numpy_scalars_pickled_under_either_name_of_the_module(tmp_path):
+    path = tmp_path / "net.pth"
+    names = b"numpy._core.multiarray", b"numpy.core.multiarray"
+    for ours, theirs in (names, names[::-1]):
+        save(path, {"model": STATE, "best": np.float32(0.5)}, zipped=False)
+        check(put(path, path.read_bytes().replace(ours, theirs)), wrapper="model")
+
+
+def test_the_allow_list_leaves_what_others_allowed(tmp_path):
+    if not hasattr(torch.serialization, "get_safe_globals"):
+        pytest.skip("torch without an allow-list")
+    with torch.serialization.safe_globals([np.dtype]):
+        weights.read(save(tmp_path / "net.pth"))
+        assert torch.serialization.get_safe_globals().count(np.dtype) == 1
+    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+
+
+def test_safetensors_and_folders(tmp_path, models):
+    folder = tmp_path / "owner" / "net-hf"
+    path = save_safe(folder / "model.safetensors")
+    put(folder / "config.json", b'{"depth": 2}')
+    sources = [Source("o/n", "net.pth"), Source("owner/net-hf", "model.safetensors", "hf")]
+    found = weights.resolve(folder, sources, name="Net")
+    assert (found.path, found.root, found.layout, found.origin) == (path, folder, "hf", "given")
+    checkpoint = weights.read(found)
+    assert (checkpoint.config, checkpoint.layout, checkpoint.metadata) == (
+        {"depth": 2},
+        "hf",
+        {"format": "pt"},
+    )
+    check(path)
+    path.rename(folder / "renamed.safetensors")
+    assert weights.resolve(folder, sources, name="Net").layout is None
+    save(folder / "net.pth")
+    assert weights.resolve(folder, sources, name="Net").source == sources[0]
+    assert weights.resolve(str(folder / "net.pth"), sources, name="Net").layout == "official"
+    put(folder / "model_index.json", b"{}")
+    assert weights.resolve(folder, sources, name="Net").path == folder / "model_index.json"
+    with pytest.raises(WeightsError, match="diffusers folder"):
+        weights.read(weights.resolve(folder, sources, name="Net"))
+
+
+def test_sharded_folders(tmp_path):
+    keys = list(STATE)
+    save_safe(tmp_path / "a.safetensors", {k: STATE[k] for k in keys[:3]})
+    save_safe(tmp_path / "b.safetensors", {k: STATE[k] for k in keys[3:]})
+    shards = {k: "a.safetensors" if i < 3 else "b.safetensors" for i, k in enumerate(keys)}
+    index = put(tmp_path / "model.safetensors.index.json", json.dumps({"weight_map": shards}).encode())
+    assert weights.resolve(tmp_path, [], name="Net").path == index
+    check(index)
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(WeightsError, match="missing beside it: b.safetensors"):
+        weights.read(index)
+    put(index, b'{"weight_map": {"x": "../../secret.safetensors"}}')
+    with pytest.raises(WeightsError, match="does not list"):
+        weights.read(index)
+
+
+def test_a_file_stays_mapped(tmp_path):
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("told by Linux only")
+    for path in (save(tmp_path / "zip.pth"), save_safe(tmp_path / "net.safetensors")):
+        held = weights.read(path)
+        assert str(path) in Path("/proc/self/maps").read_text()
+        del held
+
+
+class Evil:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "plain pickle", "newest pickle", "inside a wrapper"])
+def test_a_pickle_with_code_is_refused_unexecuted(tmp_path, monkeypatch, how):
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("a patched torch.load was trusted"))
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    mark = tmp_path / "executed"
+    path = tmp_path / "net.pth"
+    if "pickle" in how:
+        put(path, pickle.dumps(Evil(mark), protocol=2 if how == "plain pickle" else 5))
+    else:
+        held = {"state_dict": STATE, "extra": Evil(mark)} if "wrapper" in how else Evil(mark)
+        save(path, held, zipped=how != "legacy")
+    with pytest.raises(WeightsError) as error:
+        weights.read(path)
+    assert not mark.exists()
+    if how != "newest pickle":  # its instructions are refused before the name is known
+        assert "refused" in str(error.value) and "system" in str(error.value)
+
+
+def test_any_other_global_is_refused_by_name(tmp_path):
+    import fractions
+
+    with pytest.raises(WeightsError, match="asks to call fractions.Fraction"):
+        weights.read(save(tmp_path / "net.pth", {"model": STATE, "rate": fractions.Fraction(1, 2)}))
+
+
+def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
+    zipped, safe = save(folder / "zip.pth").read_bytes(), save_safe(folder / "ok.safetensors").read_bytes()
+    legacy = save(folder / "legacy.pth", zipped=False).read_bytes()
+    torch.jit.script(nn.Linear(2, 2)).save(str(folder / "script.pt"))
+    page = b"\n<!DOCTYPE html><html><body>Sign in</body></html>"
+    return {
+        "empty": (put(folder / "empty.pth", b""), "is empty"),
+        "page": (put(folder / "page.pth", page), "web page"),
+        "pointer": (
+            put(folder / "lfs.pth", b"version https://git-lfs.github.com/spec/v1\noid"),
+            "Git LFS pointer",
+        ),
+        "text": (put(folder / "text.safetensors", b"hello world" * 9), "no checkpoint"),
+        "truncated zip": (put(folder / "t1.pth", zipped[: len(zipped) // 2]), "damaged"),
+        "truncated legacy": (put(folder / "t2.pth", legacy[: len(legacy) - 9]), "damaged"),
+        "truncated safetensors": (put(folder / "t3.safetensors", safe[:-9]), "damaged"),
+        "header": (put(folder / "h.safetensors", safe[:20] + b"}{" + safe[22:]), "damaged"),
+        "script": (folder / "script.pt", "TorchScript"),
+        "no tensors": (save(folder / "n.pth", {"a": 1, "b": [2]}), "holds no weights: it is a dict of a, b"),
+        "a tensor": (save(folder / "one.pth", torch.zeros(3)), "holds no weights"),
+        "a folder": (folder, "cannot be read"),
+        "nowhere": (folder / "nowhere.pth", "cannot be read: No such file"),
+    }
+
+
+def test_bad_files(tmp_path):
+    for kind, (path, words) in bad_files(tmp_path).items():
+        with pytest.raises(WeightsError) as error:
+            weights.read(path)
+        assert words in str(error.value) and str(path) in str(error.value), kind
+
+
+def test_bad_choices(tmp_path, models):
+    with pytest.raises(WeightsError, match="no file or folder"):
+        weights.resolve(tmp_path / "none", [SOURCE], name="Net")
+    put(tmp_path / "readme.txt", b"x")
+    with pytest.raises(WeightsError, match="holds none of net-1.pt.*It holds readme.txt"):
+        weights.resolve(tmp_path, [SOURCE], name="Net")
+    save_safe(tmp_path / "model.safetensors"), put(tmp_path / "config.json", b"[]")
+    with pytest.raises(WeightsError, match="config.json should hold a JSON object"):
+        weights.read(weights.resolve(tmp_path, [SOURCE], name="Net"))
+
+
+# ------------------------------------------------------------------------------------------ strict loading
+
+
+def strict(tensors: dict[str, torch.Tensor], **more) -> nn.Module:
+    module = meta()
+    options = {"extras": {"head.*": "an unused classifier"}, "name": "Net", "path": Path("net.pth")} | more
+    weights.load_strict(module, tensors, **options)
+    return module
+
+
+def test_known_extras_are_dropped_and_the_rest_is_assigned(tmp_path):
+    module = strict({**STATE, "head.weight": torch.full((2,), float("nan"))})
+    assert module[0].weight.data_ptr() == STATE["0.weight"].data_ptr() and module[0].weight.requires_grad
+    half = strict({k: v.half() if v.is_floating_point() else v for k, v in STATE.items()})
+    assert half[0].weight.dtype == torch.float16
+    single = strict(half.state_dict(), dtype=torch.float32)
+    assert single[0].weight.dtype == torch.float32 and single[1].num_batches_tracked.dtype == torch.int64
+    assert torch.equal(strict(STATE, extras={"*": "all"})[0].bias, STATE["0.bias"]), "what is needed stays"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"0.bias": None}, "1 missing: 0.bias"),
+        ({"1.surplus": torch.zeros(1)}, "1 not expected: 1.surplus"),
+        ({"0.weight": torch.zeros(8, 3)}, "another size.*0.weight float32 8x3, expected float32 4x3"),
+        ({"0.bias": torch.zeros(4, dtype=torch.int64)}, "0.bias int64 4, expected float32 4"),
+        ({"0.bias": torch.tensor([0, 0, 0, float("nan")])}, "0.bias holds NaN"),
+        ({"0.bias": torch.tensor([0, 0, 0, float("-inf")]).half()}, "0.bias holds NaN or infinity"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, words):
+    tensors = {k: v for k, v in {**STATE, **change}.items() if v is not None}
+    with pytest.raises(WeightsError, match=words):
+        strict(tensors)
+
+
+def test_another_network_is_recognised():
+    with pytest.raises(WeightsError, match="Net: net.pth does not hold .*looks like a ZoeDepth network"):
+        strict({"core.core.x": torch.zeros(1)})
+    with pytest.raises(WeightsError, match="looks like another network"):
+        strict({})
+
+
+def test_numbers_too_large_for_the_type_are_told():
+    with pytest.raises(WeightsError, match="0.bias holds NaN or infinity"):
+        strict({**STATE, "0.bias": torch.full((4,), 1e30)}, dtype=torch.float16)
+
+
+def test_a_buffer_that_the_builder_left_empty_is_told():
+    module = meta()
+    module.register_buffer("grid", torch.zeros(2, device="meta"), persistent=False)
+    with pytest.raises(ValueError, match="must give values to grid"):
+        weights.load_strict(module, STATE, extras={}, name="Net", path=Path("net.pth"))
+
+
+# ------------------------------------------------------------------------------------------ damage
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("originals")
+    paths = save(folder / "z.pth"), save(folder / "l.pth", zipped=False), save_safe(folder / "s.safetensors")
+    return folder, [path.read_bytes() for path in paths]
+
+
+damage = st.lists(
+    st.tuples(
+        st.sampled_from(["cut", "set", "drop", "insert"]),
+        st.floats(0, 1, width=32),
+        st.binary(min_size=1, max_size=4),
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(damage)
+@example([("cut", 0.0, b"x")])
+def test_damage_gives_a_weights_error_or_a_sound_load(originals, kind, changes):
+    folder, contents = originals
+    content = bytearray(contents[kind])
+    for what, where, data in changes:
+        at = int(where * len(content))
+        if what == "cut":
+            del content[at:]
+        elif what == "drop":
+            del content[at : at + len(data)]
+        elif what == "insert":
+            content[at:at] = data
+        else:
+            content[at : at + len(data)] = data
+    path = put(folder / f"damaged-{kind}", bytes(content))
+    module = meta()
+    try:
+        weights.load_strict(module, weights.read(path).tensors, extras={}, name="Net", path=path)
+    except WeightsError as error:
+        assert str(error)
+    else:  # a changed number cannot be told without the published hash
+        for key, tensor in module.state_dict().items():
+            assert tensor.shape == STATE[key].shape and bool(torch.isfinite(tensor).all())
+    pinned = Source("o/n", "x", sha256=hashlib.sha256(contents[kind]).hexdigest(), size=len(contents[kind]))
+    assert weights.verify(path, pinned).state == ("match" if bytes(content) == contents[kind] else "mismatch")

@@ -102,7 +102,9 @@ class Fit:
         rows, columns = self.pad
         if rows or columns:
             pixels = reflect_pad(pixels, rows, columns)
-        return resize(pixels, self.network, self.way_in)
+        pixels = resize(pixels, self.network, self.way_in)
+        # Published code uses these two on 8-bit data, which cuts off what they overshoot.
+        return pixels.clamp(0, 1) if self.way_in in ("lanczos4", "bicubic_aa") else pixels
 
     def leave(self, raw: Tensor, size: Size) -> Tensor:
         """A network result (B,C,h,w) at `size` (height, width), with the padding cut off."""
@@ -113,6 +115,15 @@ class Fit:
         raw = resize(raw, (height + 2 * rows, width + 2 * columns), self.way_out)
         raw = raw[..., rows : rows + height, columns : columns + width]
         return resize(raw, size, self.way_out)
+
+
+def controlnet_fit(height: int, width: int, resolution: int, way_out: Filter) -> Fit:
+    """The network size of ControlNet's annotators: short side `resolution` (0 = the picture's own), aspect kept, each
+    side a multiple of 64. Source: lllyasviel/ControlNet, annotator/util.py, resize_image."""
+    scale = (resolution or min(height, width)) / min(height, width)
+    tall, wide = bounded(height * scale, width * scale, 64)
+    size = round_to(tall, 64), round_to(wide, 64)
+    return Fit((height, width), size, "lanczos4" if scale > 1 else "area", way_out)
 
 
 def reflect_pad(pixels: Tensor, rows: int, columns: int) -> Tensor:
@@ -157,6 +168,28 @@ def resize(pixels: Tensor, size: Size, how: Filter) -> Tensor:
     if how == "bilinear_pil":
         return _resize_pil_bilinear(pixels, size)
     raise SettingError(f"there is no resize filter {how!r}.")
+
+
+_ARGMAX_ELEMENTS = 2**25
+
+
+def argmax_at(scores: Tensor, size: Size) -> Tensor:
+    """The best class at every pixel: class scores (B,C,h,w), brought bilinearly to `size`, -> int64 (B,height,width).
+
+    Labels are never resized themselves. Classes are enlarged a few at a time, so memory does not grow with their
+    number; the result is that of the whole enlargement (the first class wins a tie).
+    """
+    few = max(1, _ARGMAX_ELEMENTS // (size[0] * size[1]))
+    rows = []
+    for picture in scores.split(1):
+        best, labels = resize(picture[:, :few], size, "bilinear").max(1)
+        for start in range(few, picture.shape[1], few):
+            value, label = resize(picture[:, start : start + few], size, "bilinear").max(1)
+            better = value > best
+            best = torch.where(better, value, best)
+            labels = torch.where(better, label + start, labels)
+        rows.append(labels)
+    return torch.cat(rows)
 
 
 def _apply_taps(pixels: Tensor, dim: int, index: Tensor, weight: Tensor) -> Tensor:
@@ -206,9 +239,11 @@ _PIL_BITS = 22
 
 
 def _resize_pil_bilinear(pixels: Tensor, size: Size) -> Tensor:
-    # PIL resizes 8-bit data in two passes, columns first, with 22-bit integer weights, rounding after each pass.
+    # PIL resizes 8-bit data in two passes with 22-bit integer weights, rounding after each pass. The width comes
+    # first, except (measured on Pillow 13; older ones differ by one level there) where the height shrinks far more.
     levels = (pixels * 255).round_().clamp_(0, 255).long()
-    for dim in (-1, -2):
+    less_height, less_width = levels.shape[-2] - size[0], levels.shape[-1] - size[1]
+    for dim in (-2, -1) if less_height > max(0, 2 * less_width) else (-1, -2):
         if levels.shape[dim] == size[dim]:
             continue
         index, weight = _pil_taps(levels.shape[dim], size[dim])

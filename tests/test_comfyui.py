@@ -1,0 +1,79 @@
+"""The pack inside real ComfyUIs, over HTTP, as API users drive it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.comfyui
+
+
+@pytest.fixture
+def photo(comfyui, scene):
+    """A picture in ComfyUI's input folder."""
+    array = (scene[0].numpy() * 255).round().astype(np.uint8)
+    Image.fromarray(array).resize((192, 144)).save(comfyui.base / "input" / "photo.png")
+    return "photo.png"
+
+
+def depth_graph(photo, **inputs):
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
+        "2": {
+            "class_type": "FathomEstimateDepth",
+            "inputs": {"image": ["1", 0], "estimator": "fathom-tiny", "resolution": 128, **inputs},
+        },
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "depth"}},
+    }
+
+
+def test_the_pack_loads_at_once_and_without_a_word(comfyui):
+    log = comfyui.log()
+    line = re.search(r"([\d.]+) seconds(.*): .*fathom 0\.1 test", log)
+    assert line, log[-3000:]
+    assert "FAILED" not in line[2]
+    assert float(line[1]) <= 0.1, line[0]
+    pack = [part for part in log.splitlines() if "fathom" in part.lower() and "seconds" not in part]
+    assert not [part for part in pack if re.search(r"warn|error|traceback", part, re.I)], pack
+
+
+def test_a_graph_gives_a_depth_picture_near_is_lighter(comfyui, photo):
+    entry = comfyui.run(depth_graph(photo))
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    saved = entry["outputs"]["3"]["images"][0]
+    depth = np.asarray(Image.open(comfyui.base / "output" / saved["filename"]))
+    assert depth.shape == (128, 171, 3)
+    assert depth.min() == 0 and depth.max() == 255
+    assert (depth[..., 0] == depth[..., 1]).all() and (depth[..., 1] == depth[..., 2]).all()
+    # The lower edge of a picture is, as a rule, nearer than its upper edge; this scene has a ground.
+    assert depth[-20:].mean() > depth[:20].mean()
+
+
+def test_every_input_is_explained(comfyui):
+    nodes = comfyui.get("/object_info")
+    ours = {id: info for id, info in nodes.items() if id.startswith("Fathom")}
+    assert ours
+    for id, info in ours.items():
+        assert info["description"], id
+        for group in ("required", "optional"):
+            for name, spec in info["input"].get(group, {}).items():
+                assert len(spec) > 1 and spec[1].get("tooltip"), f"{id}.{name} has no tooltip"
+        assert len(info["output_tooltips"]) == len(info["output"]), id
+
+
+def test_a_missing_model_is_told_on_the_node(comfyui, photo):
+    ids = comfyui.get("/object_info/FathomEstimateDepth")["FathomEstimateDepth"]["input"]["required"]["estimator"][0]
+    if "midas-dpt-hybrid" not in ids:
+        pytest.skip("this build has no estimator that needs a download")
+    entry = comfyui.run(depth_graph(photo, estimator="midas-dpt-hybrid"))
+    assert entry["status"]["status_str"] == "error"
+    message = next(m[1]["exception_message"] for m in entry["status"]["messages"] if m[0] == "execution_error")
+    for part in ("lllyasviel/Annotators", "dpt_hybrid-midas-501f0c75.pt", "annotators", "https://"):
+        assert part in message, message
+
+
+def test_models_annotators_is_a_folder_of_comfyui(comfyui):
+    assert "annotators" in comfyui.get("/models")

@@ -1,0 +1,272 @@
+"""Depth, Normals, Segmentation: conventions, normalisation, rendering, refusals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fathom import Depth, Normals, Segmentation, SettingError, SignalError
+from fathom.signals import DepthLook, Palette
+from fathom.signals.depth import depth_from_metres, stack_depths
+from fathom.signals.normals import unit_vectors
+from fathom.tools.sobel import foreground, sobel_normals
+
+GENERATOR = torch.Generator().manual_seed(5)
+FIELD = torch.rand(2, 9, 12, generator=GENERATOR) * 7 - 2
+
+
+def metres(*values):
+    return torch.tensor(values, dtype=torch.float32).view(1, 1, -1)
+
+
+# -------------------------------------------------------------------------------------------- depth
+
+
+def test_metres_become_inverse_metres_and_back():
+    distance = torch.rand(1, 5, 6, generator=GENERATOR) * 80 + 0.1
+    depth = depth_from_metres(distance)
+    assert depth.kind == "metric"
+    torch.testing.assert_close(depth.metres(), distance, rtol=1e-6, atol=0)
+    assert depth.values.amax() == 1 / distance.amin()
+
+
+def test_infinitely_far_is_zero_and_no_measurement_is_not_valid():
+    depth = depth_from_metres(metres(2.0, math.inf, 0.0, -1.0, math.nan))
+    assert depth.values.tolist() == [[[0.5, 0, 0, 0, 0]]]
+    assert depth.valid is not None and depth.valid.tolist() == [[[True, True, False, False, False]]]
+    assert depth.metres()[0, 0, 1] == math.inf
+
+
+@pytest.mark.parametrize("kind", ["affine_inverse", "affine_depth"])
+def test_affine_depth_becomes_metres_by_near_and_far_only(kind):
+    truth = torch.linspace(2, 10, 24).view(1, 4, 6)
+    raw = 3 / truth - 0.4 if kind == "affine_inverse" else 5 - 0.7 * truth
+    depth = Depth(raw, kind)
+    torch.testing.assert_close(depth.metres(2, 10), truth, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(depth.inverse(2, 10), 1 / truth, rtol=1e-5, atol=1e-6)
+    with pytest.raises(SignalError, match="near and far"):
+        depth.metres()
+    with pytest.raises(SignalError, match="0 < near < far"):
+        depth.metres(10, 2)
+
+
+def test_an_ordinal_depth_never_has_metres():
+    with pytest.raises(SignalError, match="order only"):
+        Depth(FIELD, "ordinal").metres(1, 2)
+
+
+def test_a_metric_depth_refuses_other_metres():
+    with pytest.raises(SignalError, match="leave near and far out"):
+        depth_from_metres(metres(1, 2)).metres(1, 2)
+
+
+@pytest.mark.parametrize("kind", ["affine_inverse", "affine_depth", "ordinal"])
+def test_closer_is_lighter(kind):
+    image = Depth(FIELD, kind).to_image()
+    assert image.shape == (2, 9, 12, 3) and image.dtype == torch.float32
+    for field, grey in zip(FIELD, image[..., 0], strict=True):
+        assert grey.min() == 0 and grey.max() == 1
+        torch.testing.assert_close(grey, (field - field.min()) / (field.max() - field.min()))
+
+
+def test_scope_batch_takes_one_range_for_all():
+    image = Depth(FIELD, "ordinal").to_image("batch")[..., 0]
+    torch.testing.assert_close(image, (FIELD - FIELD.min()) / (FIELD.max() - FIELD.min()))
+
+
+def test_zoe_look_equals_numpy_percentiles_of_the_metres():
+    distance = torch.rand(2, 31, 17, generator=GENERATOR) * 9 + 0.5
+    image = depth_from_metres(distance, look=DepthLook("metres", 2, 85)).to_image()[..., 0]
+    for z, grey in zip(distance.numpy(), image.numpy(), strict=True):
+        low, high = np.percentile(z, 2), np.percentile(z, 85)
+        np.testing.assert_allclose(grey, np.clip(1 - (z - low) / (high - low), 0, 1), atol=2e-6)
+
+
+def test_sky_takes_no_part_in_a_metric_picture():
+    depth = depth_from_metres(metres(1.0, 2.0, 3.0, math.inf))
+    assert depth.to_image()[0, 0, :, 0].tolist() == pytest.approx([1.0, 0.5, 0.0, 0.0])
+
+
+def test_what_is_not_valid_is_black_and_moves_no_other_pixel():
+    values = metres(1.0, 2.0, 3.0, 99.0)
+    valid = torch.tensor([[[True, True, True, False]]])
+    assert Depth(values, "ordinal", valid).to_image()[0, 0, :, 0].tolist() == [0, 0.5, 1, 0]
+    assert Depth(values, "ordinal", torch.zeros_like(valid)).to_image().abs().sum() == 0
+
+
+@given(value=st.floats(-1e6, 1e6, width=32), size=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)))
+@settings(max_examples=40, deadline=None)
+def test_a_constant_picture_has_no_nan(value, size):
+    for kind in ("affine_inverse", "affine_depth", "ordinal"):
+        image = Depth(torch.full(size, value), kind).to_image()
+        assert image.eq(0).all()
+    if value > 1e-3:
+        assert depth_from_metres(torch.full(size, value)).to_image("batch").isfinite().all()
+
+
+@given(
+    low=st.floats(0, 60),
+    high=st.floats(61, 100),
+    height=st.integers(1, 12),
+    width=st.integers(1, 12),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_percentiles_equal_numpys(low, high, height, width, seed):
+    values = torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed))
+    unit = Depth(values, "ordinal").unit_range(low=low, high=high)
+    ends = np.percentile(values.double().numpy(), [low, high])
+    expected = np.clip((values.numpy() - ends[0]) / max(ends[1] - ends[0], 1e-12), 0, 1)
+    if ends[1] - ends[0] > 1e-6:
+        np.testing.assert_allclose(unit.numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "valid", "focal", "word"),
+    [
+        (torch.zeros(4, 4), "ordinal", None, None, r"\(B,H,W\)"),
+        (torch.zeros(1, 0, 4), "ordinal", None, None, "empty"),
+        (torch.zeros(1, 4, 4, dtype=torch.float16), "ordinal", None, None, "float32"),
+        (torch.zeros(1, 4, 4), "inverse", None, None, "kind"),
+        (torch.full((1, 2, 2), math.nan), "ordinal", None, None, "4 of 4 .* NaN"),
+        (torch.full((1, 2, 2), math.inf), "ordinal", None, None, "infinite"),
+        (torch.full((1, 2, 2), -1.0), "metric", None, None, "negative"),
+        (torch.zeros(1, 4, 4), "ordinal", torch.ones(1, 4, 4), None, "bool"),
+        (torch.zeros(1, 4, 4), "ordinal", torch.ones(1, 3, 4, dtype=torch.bool), None, r"\(1, 4, 4\)"),
+        (torch.zeros(1, 4, 4), "ordinal", None, -3.0, "focal"),
+        (torch.zeros(2, 4, 4), "ordinal", None, torch.ones(3), "focal"),
+        ([[1.0]], "ordinal", None, None, "tensor"),
+    ],
+)
+def test_a_wrong_depth_cannot_be_made(values, kind, valid, focal, word):
+    with pytest.raises(SignalError, match=word):
+        Depth(values, kind, valid, focal)
+
+
+def test_indexing_and_stacking_are_inverse():
+    valid = FIELD > -1
+    depth = Depth(FIELD, "affine_inverse", valid, torch.tensor([500.0, 600.0]), "x")
+    again = stack_depths([depth[0], depth[1:]])
+    assert torch.equal(again.values, FIELD) and torch.equal(again.valid, valid)
+    assert again.focal.tolist() == [500, 600]
+    with pytest.raises(SignalError, match="differ"):
+        stack_depths([depth[0], Depth(FIELD, "ordinal")])
+
+
+def test_an_unknown_scope_is_named():
+    with pytest.raises(SignalError, match="image, batch"):
+        Depth(FIELD, "ordinal").to_image("video")
+
+
+# -------------------------------------------------------------------------------------------- normals
+
+
+def test_conventions_of_normals():
+    vectors = unit_vectors(torch.tensor([[[[0.6, 0.3, 0.7]]]]))
+    x, y, z = vectors[0, 0, 0].tolist()
+    normals = Normals(vectors, trained=("+z", "+y", "-x"))
+
+    def picture(convention):
+        return (normals.to_image(convention)[0, 0, 0] * 2 - 1).tolist()
+
+    assert picture("opengl") == pytest.approx([x, y, z], abs=1e-6)
+    assert picture("directx") == pytest.approx([x, -y, z], abs=1e-6)
+    assert picture("controlnet") == pytest.approx([z, y, -x], abs=1e-6)
+    with pytest.raises(SignalError, match="opengl"):
+        normals.to_image("dx")  # type: ignore[arg-type]
+
+
+def test_normals_must_be_unit_vectors():
+    with pytest.raises(SignalError, match="unit length"):
+        Normals(torch.full((1, 2, 2, 3), 0.9))
+    with pytest.raises(SignalError, match=r"\(B,H,W,3\)"):
+        Normals(torch.zeros(1, 3, 2, 2))
+    assert unit_vectors(torch.zeros(1, 1, 1, 3)).tolist() == [[[[0, 0, 1]]]]
+
+
+def sobel_by_cv2(values, a, threshold):
+    import cv2
+
+    x = cv2.Sobel(values, cv2.CV_32F, 1, 0, ksize=3)
+    y = cv2.Sobel(values, cv2.CV_32F, 0, 1, ksize=3)
+    unit = (values - values.min()) / (values - values.min()).max()
+    x[unit < threshold] = 0
+    y[unit < threshold] = 0
+    n = np.stack([x, y, np.full_like(x, a)], 2)
+    return n / np.linalg.norm(n, axis=2, keepdims=True)
+
+
+@pytest.mark.parametrize(("a", "threshold"), [(2 * math.pi, 0.1), (3 * math.pi, 0.4), (0.5, 0.0)])
+def test_the_midas_normal_map_equals_the_published_formula(a, threshold):
+    depth = Depth(FIELD, "affine_inverse")
+    image = sobel_normals(depth, a, threshold).to_image()
+    for values, picture in zip(FIELD.numpy(), image.numpy(), strict=True):
+        expected = sobel_by_cv2(values, a, threshold)
+        # The annotator stores x, y, z in BGR order.
+        np.testing.assert_allclose(picture, expected[..., ::-1] / 2 + 0.5, atol=1e-6)
+
+
+def test_the_midas_normal_of_a_floor_points_up_and_of_a_left_wall_points_right():
+    rows = torch.arange(16.0).view(1, 16, 1).expand(1, 16, 16).contiguous()
+    up = sobel_normals(Depth(rows, "affine_inverse"), bg_threshold=0).vectors[0, 8, 8]
+    assert up[1] > 0.5 and abs(up[0]) < 1e-6
+    wall = rows.mT.flip(2).contiguous()  # nearer to the left
+    right = sobel_normals(Depth(wall, "affine_inverse"), bg_threshold=0).vectors[0, 8, 8]
+    assert right[0] > 0.5 and abs(right[1]) < 1e-6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (2, 2)])
+def test_the_midas_normal_map_works_at_any_size(size):
+    normals = sobel_normals(Depth(torch.rand(1, *size), "ordinal"))
+    assert normals.vectors.shape == (1, *size, 3)
+
+
+def test_foreground_is_what_reaches_the_threshold():
+    assert foreground(Depth(metres(0, 1, 5, 10), "ordinal"), 0.5).tolist() == [[[0, 0, 1, 1]]]
+
+
+# -------------------------------------------------------------------------------------------- segmentation
+
+
+def test_palettes_are_the_data_sets_own():
+    ade, coco = Palette.named("ade20k"), Palette.named("coco_panoptic")
+    assert len(ade) == 150 and len(coco) == 133
+    assert ade.colours[0] == (120, 120, 120) and ade.names[0] == "wall"
+    assert ade.colours[2] == (6, 230, 230) and ade.colours[6] == ade.colours[48] == (140, 140, 140)
+    assert coco.colours[0] == (220, 20, 60) and coco.names[0] == "person"
+
+
+def test_labels_render_in_their_colours_and_nothing_in_black():
+    segmentation = Segmentation(torch.tensor([[[0, 2, -1]]]), Palette.named("ade20k"))
+    image = (segmentation.to_image() * 255).round().int()
+    assert image[0, 0].tolist() == [[120, 120, 120], [6, 230, 230], [0, 0, 0]]
+
+
+def test_masks_tell_classes_of_one_colour_apart():
+    segmentation = Segmentation(torch.tensor([[[6, 48, 0]]]), Palette.named("ade20k"))
+    assert segmentation.mask(["road"]).tolist() == [[[1, 0, 0]]]
+    assert segmentation.mask(["Skyscraper", "wall"]).tolist() == [[[0, 1, 1]]]
+    assert segmentation.mask([6, 48]).tolist() == [[[1, 1, 0]]]
+    assert segmentation.present()[0][2] == pytest.approx(1 / 3)
+
+
+def test_an_unknown_class_names_its_neighbours():
+    segmentation = Segmentation(torch.zeros(1, 1, 1, dtype=torch.int64), Palette.named("ade20k"))
+    with pytest.raises(SettingError, match="building"):
+        segmentation.mask(["bulding"])
+    with pytest.raises(SettingError, match="at least one"):
+        segmentation.mask([])
+    with pytest.raises(SettingError, match=r"0\.\.149"):
+        segmentation.mask([150])
+
+
+def test_labels_outside_the_palette_are_refused():
+    with pytest.raises(SignalError, match="149"):
+        Segmentation(torch.full((1, 1, 1), 150), Palette.named("ade20k"))
+    with pytest.raises(SignalError, match="int64"):
+        Segmentation(torch.zeros(1, 1, 1), Palette.named("ade20k"))

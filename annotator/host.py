@@ -6,6 +6,7 @@ asks for it, and ComfyUI may take it off the device again at any time between tw
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from ..errors import PictureError, SettingError
 
 WEIGHTS_KEY = "annotators"
 
@@ -56,8 +59,12 @@ def weight_folders() -> list[Path]:
         return [Path(p) for p in dict.fromkeys([*paths, own])]
     if listed := os.environ.get("FATHOM_MODELS"):
         return [Path(p).expanduser() for p in listed.split(os.pathsep) if p]
+    return [_cache_folder()]
+
+
+def _cache_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return [(Path(cache) if cache else Path.home() / ".cache") / "fathom"]
+    return (Path(cache) if cache else Path.home() / ".cache") / "fathom"
 
 
 def neighbour_folders() -> dict[str, list[Path]]:
@@ -84,6 +91,123 @@ def neighbour_folders() -> dict[str, list[Path]]:
         "depthanything": [Path(p) for p in dict.fromkeys(flat)],
         "diffusers": [Path(p) for p in folder_paths.get_folder_paths("diffusers")],
     }
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+
+def input_files(suffixes: tuple[str, ...]) -> list[str]:
+    """Names of the files in ComfyUI's input folder that end in one of `suffixes` (lower case, with the dot)."""
+    if not inside_comfyui():
+        return []
+    import folder_paths  # pyright: ignore[reportMissingImports]
+
+    listed = os.scandir(folder_paths.get_input_directory())
+    return sorted(e.name for e in listed if e.name.lower().endswith(suffixes) and e.is_file())
+
+
+def input_file(name: str) -> Path:
+    """The file that a node's widget names: "name", "name [output]" or "name [temp]" in ComfyUI, a path elsewhere.
+
+    Raises PictureError when it does not exist or lies outside ComfyUI's input, output and temp folders.
+    """
+    if not inside_comfyui():
+        path = Path(name).expanduser()
+    else:
+        import folder_paths  # pyright: ignore[reportMissingImports]
+
+        path = Path(folder_paths.get_annotated_filepath(name)).resolve()
+        places = (
+            folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.get_temp_directory()
+        )
+        if not any(path.is_relative_to(Path(place).resolve()) for place in places):
+            raise PictureError(
+                f"{name!r} lies outside ComfyUI's input, output and temp folders. Put the file into the input folder."
+            )
+    if not path.is_file():
+        raise PictureError(f"there is no file {name!r}. Put it into ComfyUI's input folder and choose it again.")
+    return path
+
+
+def output_file(prefix: str, suffix: str) -> tuple[Path, str]:
+    """The next free numbered file in ComfyUI's output folder: its path, and its name relative to that folder.
+
+    prefix: as in Save Image, may hold a subfolder and %date% marks. suffix: with the dot. Elsewhere the folder is the
+    working directory. Raises SettingError for a prefix that leads outside the folder.
+    """
+    root = output_folder()
+    if not (root / prefix).resolve().is_relative_to(root.resolve()):
+        raise SettingError(f"the prefix {prefix!r} leads outside the output folder: give a name, or folder/name.")
+    if inside_comfyui():
+        import folder_paths  # pyright: ignore[reportMissingImports]
+
+        folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root))
+        path = Path(folder) / f"{stem}_{counter:05}_{suffix}"
+    else:
+        stem = root / prefix
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        names = (stem.with_name(f"{stem.name}_{counter:05}_{suffix}") for counter in range(1, 100_000))
+        path = next(name for name in names if not name.exists())
+    return path, path.relative_to(root).as_posix()
+
+
+def output_folder() -> Path:
+    """ComfyUI's output folder; elsewhere the working directory."""
+    if inside_comfyui():
+        import folder_paths  # pyright: ignore[reportMissingImports]
+
+        return Path(folder_paths.get_output_directory())
+    return Path.cwd()
+
+
+def bundle_folder() -> Path:
+    """Where bundles are kept: the environment variable FATHOM_BUNDLES, else output/fathom_bundles of ComfyUI, else
+    fathom/bundles in the user's cache folder."""
+    if named := os.environ.get("FATHOM_BUNDLES"):
+        return Path(named).expanduser()
+    if inside_comfyui():
+        return output_folder() / "fathom_bundles"
+    return _cache_folder() / "bundles"
+
+
+def mesh(vertices: Tensor, faces: Tensor, uv: Tensor | None = None, texture: Tensor | None = None) -> Any:
+    """ComfyUI's MESH of one surface; None outside ComfyUI.
+
+    vertices (N,3), faces (M,3), uv (N,2) with v down, texture (H,W,3). Older ComfyUIs know vertices and faces only.
+    """
+    if not inside_comfyui():
+        return None
+    try:
+        from comfy_api.latest import Types  # pyright: ignore[reportMissingImports]
+
+        made = Types.MESH
+    except (ImportError, AttributeError):
+        from comfy_extras.nodes_hunyuan3d import MESH as made  # pyright: ignore[reportMissingImports]
+    if uv is not None and texture is not None and "texture" in inspect.signature(made).parameters:
+        return made(vertices[None], faces[None], uvs=uv[None], texture=texture[None])
+    return made(vertices[None], faces[None])
+
+
+def file_3d(path: Path) -> Any:
+    """ComfyUI's File3D of a file on disk, None where ComfyUI has no such type."""
+    if not inside_comfyui():
+        return None
+    try:
+        from comfy_api.latest import Types  # pyright: ignore[reportMissingImports]
+
+        return Types.File3D(str(path))
+    except (ImportError, AttributeError):
+        return None
+
+
+def blocked(message: str) -> Any:
+    """What a node returns for an output that it does not have: whoever uses it is stopped with `message`. None
+    outside ComfyUI."""
+    if not inside_comfyui():
+        return None
+    from comfy_execution.graph_utils import ExecutionBlocker  # pyright: ignore[reportMissingImports]
+
+    return ExecutionBlocker(message)
 
 
 # ---------------------------------------------------------------------------------------------- devices
@@ -233,3 +357,11 @@ def check_interrupt() -> None:
         import comfy.model_management as manager  # pyright: ignore[reportMissingImports]
 
         manager.throw_exception_if_processing_interrupted()
+
+
+def holds_node(id: str) -> bool:
+    """Whether ComfyUI already has a node of this id, from its core or from another pack."""
+    if not inside_comfyui():
+        return False
+    registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
+    return id in registered

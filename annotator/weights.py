@@ -777,7 +777,13 @@ def _unreadable(path: Path, size: int, error: Exception) -> WeightsError:
         return WeightsError(
             f"{path} is refused: it is a TorchScript archive, which holds code. Use the plain weights."
         )
-    reason = said.strip().split("\n")[0][:200]
+    # Behind torch's advice, which would let the file run code, stands what was wrong.
+    reason = said.rpartition("WeightsUnpickler error:")[2].strip().split("\n")[0][:120]
+    if "Unsupported operand" in said:
+        return WeightsError(
+            f"{path} ({size} bytes) is refused: it is damaged, or a pickle with instructions that plain weights do "
+            f"not need and that could run code ({reason}). Nothing of it was run. Use a safetensors version."
+        )
     return WeightsError(
         f"{path} ({size} bytes) is damaged, cut short, or no checkpoint ({type(error).__name__}: {reason}). "
         "Delete it and fetch it again."

@@ -129,11 +129,12 @@ def input_file(name: str) -> Path:
     return path
 
 
-def output_file(prefix: str, suffix: str) -> tuple[Path, str]:
+def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> tuple[Path, str]:
     """The next free numbered file in ComfyUI's output folder: its path, and its name relative to that folder.
 
-    prefix: as in Save Image, may hold a subfolder and %date% marks. suffix: with the dot. Elsewhere the folder is the
-    working directory. Raises SettingError for a prefix that leads outside the folder.
+    prefix: as in Save Image, may hold a subfolder, %date% marks, and %width% and %height%, which become those given.
+    suffix: with the dot. Elsewhere the folder is the working directory. Raises SettingError for a prefix that leads
+    outside the folder.
     """
     root = output_folder()
     if not (root / prefix).resolve().is_relative_to(root.resolve()):
@@ -141,7 +142,7 @@ def output_file(prefix: str, suffix: str) -> tuple[Path, str]:
     if inside_comfyui():
         import folder_paths  # pyright: ignore[reportMissingImports]
 
-        folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root))
+        folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
         path = Path(folder) / f"{stem}_{counter:05}_{suffix}"
     else:
         stem = root / prefix
@@ -149,6 +150,15 @@ def output_file(prefix: str, suffix: str) -> tuple[Path, str]:
         names = (stem.with_name(f"{stem.name}_{counter:05}_{suffix}") for counter in range(1, 100_000))
         path = next(name for name in names if not name.exists())
     return path, path.relative_to(root).as_posix()
+
+
+def embeds_metadata() -> bool:
+    """Whether saved files carry the workflow: yes, unless ComfyUI was started with --disable-metadata."""
+    if not inside_comfyui():
+        return True
+    from comfy.cli_args import args  # pyright: ignore[reportMissingImports]
+
+    return not args.disable_metadata
 
 
 def output_folder() -> Path:

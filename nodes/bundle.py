@@ -1,0 +1,210 @@
+"""Nodes that keep what the estimators said of a picture, so that no later run needs a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..annotator import host, runtime, weights
+from ..annotator.estimator import Estimator
+from ..annotator.pictures import as_pixels
+from ..errors import WeightsError
+from ..models import estimator as by_id
+from ..models import ids
+from ..signals import Depth, Normals, Segmentation
+from ..tools import bundle as store
+from ..tools.bundle import Bundle
+from .fields import choice, resolution
+
+CATEGORY = "Fathom/Bundle"
+NONE = "none"
+
+BUNDLE: tuple[str, dict[str, Any]] = ("FATHOM_BUNDLE", {"tooltip": "A bundle from Fathom Bundle or Load Bundle."})
+Parts = tuple[Bundle, Any, "Depth | Any", "Normals | Any", "Segmentation | Any"]
+
+
+def make_bundle(
+    image: Any,
+    estimators: Mapping[str, str],
+    resolution: int = 512,
+    *,
+    root: Path | None = None,
+    pin: bool = False,
+    limit: int = store.LIMIT,
+) -> Bundle:
+    """The bundle of a picture: loaded when it was made before, else made with the networks and kept.
+
+    estimators: {"depth": id, "normals": id, "segmentation": id}, at least one of them. root: None = the host's
+    bundle folder. Other arguments and errors as in `tools.bundle.obtain_bundle` and `Annotator.__call__`.
+    """
+    from .. import __version__
+
+    root = root or host.bundle_folder()
+    chosen = {part: by_id(id) for part, id in estimators.items()}
+    picture = as_pixels(image).permute(0, 2, 3, 1)
+    parts = {
+        part: {"estimator": e.id, "weights": _weights_hash(e, root), "resolution": resolution, **e.settings({})}
+        for part, e in chosen.items()
+    }
+    return store.obtain_bundle(
+        root,
+        picture,
+        parts,
+        lambda part: runtime.shelf.take(chosen[part])(picture, resolution),
+        version=__version__,
+        pin=pin,
+        limit=limit,
+    )
+
+
+def _weights_hash(estimator: Estimator, root: Path) -> str:
+    """What the estimator's weight files hold; the files are opened only when they are new or changed."""
+    if estimator.embedded is not None:
+        return store.file_digest(Path(__file__).parents[1] / estimator.embedded, root)
+    found = weights.find(estimator.sources)
+    if found is None:
+        runtime.shelf.take(estimator)  # fetches them
+        found = weights.find(estimator.sources)
+    if found is None or found.source is None:
+        raise WeightsError(f"the weights of {estimator.name} were fetched but cannot be found again.")
+    return ",".join(store.file_digest(found.part(file), root) for file in found.source.files)
+
+
+def _outputs(bundle: Bundle) -> Parts:
+    return bundle, bundle.picture, *(_part(bundle, name) for name in store.PARTS)  # pyright: ignore[reportReturnType]
+
+
+def _part(bundle: Bundle, name: str) -> Any:
+    held = getattr(bundle, name)
+    if held is None:
+        have = ", ".join(bundle.manifest["parts"])
+        return host.blocked(f"bundle {bundle.key} holds no {name}, only {have}. Choose an estimator for it.")
+    return held
+
+
+_RETURN_TYPES = ("FATHOM_BUNDLE", "IMAGE", "FATHOM_DEPTH", "FATHOM_NORMALS", "FATHOM_SEGMENTATION")
+_RETURN_NAMES = ("bundle", "image", "depth", "normals", "segmentation")
+_OUTPUT_TOOLTIPS = (
+    "Everything together, for Inspect Bundle.",
+    "The picture.",
+    "The depth, when the bundle holds one.",
+    "The normals, when the bundle holds them.",
+    "The regions, when the bundle holds them.",
+)
+
+
+class FathomBundle:
+    """Decompose a picture once."""
+
+    DISPLAY_NAME = "Fathom Bundle"
+    DESCRIPTION = (
+        "Runs the chosen estimators on a picture once and keeps the result in a folder. Any later run with the same "
+        "picture, models and settings, in any graph and after any restart, loads it without touching a network."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["cache", "precompute", "decompose", "depth cache", "bake", "store"]
+    RETURN_TYPES = _RETURN_TYPES
+    RETURN_NAMES = _RETURN_NAMES
+    OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        def pick(produces: str, default: str) -> tuple[list[str], dict[str, Any]]:
+            listed, options = choice(ids(produces), default)
+            return [NONE, *listed], options
+
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The picture, or a batch of pictures of one size."}),
+                "depth": pick("depth", "fathom-tiny"),
+                "normals": pick("normals", NONE),
+                "segmentation": pick("segmentation", NONE),
+                "resolution": resolution(),
+            },
+            "optional": {
+                "pin": ("BOOLEAN", {"default": False, "tooltip": "Keep this bundle when the folder is full."}),
+                "limit_gb": (
+                    "FLOAT",
+                    {
+                        "default": store.LIMIT / 2**30,
+                        "min": 0.1,
+                        "max": 10000.0,
+                        "step": 1.0,
+                        "tooltip": "Space for all bundles together, in GiB; those used longest ago are removed first.",
+                    },
+                ),
+            },
+        }
+
+    def execute(
+        self,
+        image: Any,
+        depth: str,
+        normals: str,
+        segmentation: str,
+        resolution: int = 512,
+        pin: bool = False,
+        limit_gb: float = store.LIMIT / 2**30,
+    ) -> Parts:
+        chosen = {"depth": depth, "normals": normals, "segmentation": segmentation}
+        wanted = {part: id for part, id in chosen.items() if id != NONE}
+        return _outputs(make_bundle(image, wanted, resolution, pin=pin, limit=int(limit_gb * 2**30)))
+
+
+class FathomLoadBundle:
+    """A bundle that was made before."""
+
+    DISPLAY_NAME = "Fathom Load Bundle"
+    DESCRIPTION = "Loads the picture and everything the estimators said of it from a bundle; needs no network."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["load cache", "open bundle", "load depth", "restore"]
+    RETURN_TYPES = _RETURN_TYPES
+    RETURN_NAMES = _RETURN_NAMES
+    OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        keys = [entry.key for entry in store.list_bundles(host.bundle_folder())]
+        tooltip = "Which bundle, the one used last first. Reload the page to see new ones."
+        return {"required": {"key": (keys, {"tooltip": tooltip})}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, key: str) -> bool | str:
+        # Takes the place of the check against the list, which a bundle made after the page was loaded is not in.
+        known = {entry.key for entry in store.list_bundles(host.bundle_folder())}
+        return True if key in known else f"there is no bundle {key!r}."
+
+    def execute(self, key: str) -> Parts:
+        return _outputs(store.load_bundle(host.bundle_folder(), key))
+
+
+class FathomInspectBundle:
+    """What a bundle holds."""
+
+    DISPLAY_NAME = "Fathom Inspect Bundle"
+    DESCRIPTION = "Tells what a bundle holds: models, settings, sizes, age; and shows each part as a picture."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["bundle info", "cache info", "manifest", "metadata"]
+    RETURN_TYPES = ("STRING", "IMAGE")
+    RETURN_NAMES = ("manifest", "previews")
+    OUTPUT_TOOLTIPS = ("The manifest as JSON.", "The picture, then each part that the bundle holds.")
+    OUTPUT_IS_LIST = (False, True)
+    OUTPUT_NODE = True
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"bundle": BUNDLE}}
+
+    def execute(self, bundle: Bundle) -> dict[str, Any]:
+        text = json.dumps(bundle.manifest, indent=1)
+        parts = (getattr(bundle, name) for name in store.PARTS)
+        previews = [bundle.picture, *(part.to_image() for part in parts if part is not None)]
+        return {"ui": {"text": [text]}, "result": (text, previews)}
+
+
+NODES = (FathomBundle, FathomLoadBundle, FathomInspectBundle)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..annotator import host
-from . import estimate
+from . import dropin, estimate
 
 NODES: tuple[type, ...] = estimate.NODES
+_DROP_INS = dropin.free(host.holds_node)
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}
-NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: node.DISPLAY_NAME for node in NODES}  # pyright: ignore[reportAttributeAccessIssue]
+NODE_CLASS_MAPPINGS: dict[str, type] = {**{node.__name__: node for node in NODES}, **_DROP_INS}
+NODE_DISPLAY_NAME_MAPPINGS = {id: vars(node)["DISPLAY_NAME"] for id, node in NODE_CLASS_MAPPINGS.items()}
 WEB_DIRECTORY = "./web"
 
 host.register_folders()

@@ -1,44 +1,510 @@
-"""Nodes that estimate depth, normals or regions with any model of their kind."""
+"""Nodes that estimate depth, normals or regions: any model of a kind, and one node for each family of models."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
+from torch import Tensor
+
+from ..annotator import host
 from ..annotator.runtime import shelf
 from ..models import estimator as by_id
-from ..models import ids
-from ..signals import Depth
-from .fields import DEPTH_CATEGORY, IMAGE, SCOPE, choice, resolution
+from ..models import estimators, ids
+from ..signals import Depth, Normals, Segmentation, Signal
+from ..tools.contact_sheet import contact_sheet
+from ..tools.legend import legend
+from ..tools.sobel import foreground, sobel_normals
+from .fields import (
+    DEPTH_CATEGORY,
+    IMAGE,
+    NORMAL_CONVENTION,
+    SCOPE,
+    SEGMENTATION_CATEGORY,
+    choice,
+    option,
+    resolution,
+)
+
+_DEPTH_OUTPUTS = (
+    "The depth map that the model's ControlNet was trained on, near is white.",
+    "The depth with its unit, for Fathom's depth tools.",
+)
+_NORMAL_OUTPUTS = (
+    "The normal map; its colours follow the convention chosen.",
+    "The normals, for Fathom's other nodes.",
+)
+_SEGMENTATION_OUTPUTS = (
+    "The regions in the data set's own colours, as the segmentation ControlNet expects them.",
+    "The class of every pixel, for Fathom Class Mask and the region tools.",
+    "The classes found, the largest first: name, colour, share of the picture.",
+)
 
 
-class FathomEstimateDepth:
+def _family(name: str, produces: str) -> list[str]:
+    return [e.id for e in estimators().values() if e.family == name and e.produces == produces]
+
+
+def run(id: str, image: Any, resolution: int | None, **options: Any) -> Signal:
+    """The signal of `image` by the estimator `id`, loading it when it is not loaded."""
+    return shelf.take(by_id(id))(image, resolution, **options)
+
+
+class _DepthNode:
+    """One family's depth node: the choices of the family, IMAGE and FATHOM_DEPTH out."""
+
+    CATEGORY = DEPTH_CATEGORY
+    RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH")
+    RETURN_NAMES = ("image", "depth")
+    OUTPUT_TOOLTIPS = _DEPTH_OUTPUTS
+    FUNCTION = "execute"
+    DEFAULT: ClassVar[str]
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """The ids that the node offers."""
+        default = by_id(cls.DEFAULT)
+        return _family(default.family, "depth")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
+            "optional": {"scope": SCOPE},
+        }
+
+    def execute(self, image: Any, estimator: str, resolution: int = 512, scope: str = "image") -> tuple[Tensor, Depth]:
+        depth = cast(Depth, run(estimator, image, resolution))
+        return depth.to_image(scope), depth
+
+
+class FathomEstimateDepth(_DepthNode):
     """Depth of a picture by any depth estimator."""
 
     DISPLAY_NAME = "Fathom Estimate Depth"
     DESCRIPTION = (
         "Estimates how far every pixel is: a depth map for ControlNet (near is white), and the depth itself for "
-        "Fathom's other nodes. fathom-tiny comes with the pack and needs no download; the others are fetched once."
+        "Fathom's other nodes. fathom-tiny comes with the pack and needs no download, but gives a rough preview only; "
+        "depth-anything-v2-small is the one to work with. Models are fetched once, when they first run."
+    )
+    SEARCH_ALIASES = ["depth", "depth map", "z-depth", "disparity", "midas", "depth anything", "zoe", "marigold", "leres"]
+    DEFAULT = "fathom-tiny"
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        return ids("depth")
+
+
+class FathomDepthAnythingV2(_DepthNode):
+    """Depth Anything V2."""
+
+    DISPLAY_NAME = "Fathom Depth Anything V2"
+    DESCRIPTION = (
+        "Depth Anything V2 (Yang et al., 2024): sharp relative depth. The Small model may be used commercially; Base, "
+        "Large and Giant may not."
+    )
+    SEARCH_ALIASES = ["depth anything", "DAv2", "depth map", "depth", "disparity"]
+    DEFAULT = "depth-anything-v2-small"
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        return [i for i in _family("depth-anything", "depth") if i.startswith("depth-anything-v2-") and "metric" not in i]
+
+
+class FathomDepthAnythingV2Metric(_DepthNode):
+    """Depth Anything V2 in metres."""
+
+    DISPLAY_NAME = "Fathom Depth Anything V2 Metric"
+    DESCRIPTION = (
+        "Depth Anything V2 trained for distances in metres, up to 20 m indoors and up to 80 m outdoors. The depth output "
+        "is metric: fog, point clouds and measurements need nothing more."
+    )
+    SEARCH_ALIASES = ["metric depth", "metres", "depth anything", "distance", "DAv2"]
+    DEFAULT = "depth-anything-v2-metric-indoor-small"
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        return [i for i in _family("depth-anything", "depth") if i.startswith("depth-anything-v2-metric-")]
+
+
+class FathomDepthAnything(_DepthNode):
+    """Depth Anything, the first version."""
+
+    DISPLAY_NAME = "Fathom Depth Anything"
+    DESCRIPTION = "Depth Anything V1 (Yang et al., 2024): relative depth; all three sizes may be used commercially."
+    SEARCH_ALIASES = ["depth anything", "depth map", "depth", "disparity"]
+    DEFAULT = "depth-anything-small"
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        return [i for i in _family("depth-anything", "depth") if not i.startswith("depth-anything-v2-")]
+
+
+class FathomZoeDepth(_DepthNode):
+    """ZoeDepth."""
+
+    DISPLAY_NAME = "Fathom ZoeDepth"
+    DESCRIPTION = (
+        "ZoeDepth (Bhat et al., 2023): depth in metres, rendered as its ControlNet was trained, from the 2nd to the 85th "
+        "percentile of the distances. N = indoor, K = streets, NK = chooses by itself."
+    )
+    SEARCH_ALIASES = ["zoe", "zoedepth", "metric depth", "depth map", "depth"]
+    DEFAULT = "zoedepth-n"
+
+
+class FathomLeReS(_DepthNode):
+    """LeReS."""
+
+    DISPLAY_NAME = "Fathom LeReS"
+    DESCRIPTION = "LeReS (Yin et al., 2021): relative depth with rich background detail."
+    SEARCH_ALIASES = ["leres", "depth map", "depth"]
+    DEFAULT = "leres"
+
+
+def _marigold_inputs(listed: list[str], default: str, last: dict[str, Any]) -> dict[str, Any]:
+    known = {o.name: o for o in by_id(default).options}
+    return {
+        "required": {"image": IMAGE, "estimator": choice(listed, default), "resolution": resolution(0)},
+        "optional": {
+            **{n: option(known[n]) for n in ("steps", "ensemble_size", "seed", "processing_resolution")},
+            **last,
+        },
+    }
+
+
+class FathomMarigoldDepth(_DepthNode):
+    """Marigold depth."""
+
+    DISPLAY_NAME = "Fathom Marigold Depth"
+    DESCRIPTION = (
+        "Marigold (Ke et al., 2024): relative depth by diffusion, fine detail at the price of time. The same seed gives "
+        "the same result."
+    )
+    SEARCH_ALIASES = ["marigold", "depth map", "depth", "diffusion depth"]
+    DEFAULT = "marigold-depth"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return _marigold_inputs(cls.choices(), cls.DEFAULT, {"scope": SCOPE})
+
+    def execute(
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 0,
+        steps: int = 0,
+        ensemble_size: int = 1,
+        seed: int = 0,
+        processing_resolution: int = 768,
+        scope: str = "image",
+    ) -> tuple[Tensor, Depth]:
+        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
+        depth = cast(Depth, run(estimator, image, resolution, steps=steps, **options))
+        return depth.to_image(scope), depth
+
+
+class FathomMarigoldNormals:
+    """Marigold normals."""
+
+    DISPLAY_NAME = "Fathom Marigold Normals"
+    DESCRIPTION = "Marigold's surface normals by diffusion. The same seed gives the same result."
+    CATEGORY = DEPTH_CATEGORY
+    SEARCH_ALIASES = ["marigold", "normal map", "normals", "bump"]
+    RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS")
+    RETURN_NAMES = ("image", "normals")
+    OUTPUT_TOOLTIPS = _NORMAL_OUTPUTS
+    FUNCTION = "execute"
+    DEFAULT = "marigold-normals"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        listed = _family("marigold", "normals")
+        return _marigold_inputs(listed, cls.DEFAULT, {"convention": NORMAL_CONVENTION})
+
+    def execute(
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 0,
+        steps: int = 0,
+        ensemble_size: int = 1,
+        seed: int = 0,
+        processing_resolution: int = 768,
+        convention: Any = "controlnet",
+    ) -> tuple[Tensor, Normals]:
+        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
+        normals = cast(Normals, run(estimator, image, resolution, steps=steps, **options))
+        return normals.to_image(convention), normals
+
+
+class _NormalsNode:
+    """Normals by the estimators that a subclass lists."""
+
+    CATEGORY = DEPTH_CATEGORY
+    RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS")
+    RETURN_NAMES = ("image", "normals")
+    OUTPUT_TOOLTIPS = _NORMAL_OUTPUTS
+    FUNCTION = "execute"
+    SEARCH_ALIASES = ["normal", "normal map", "normals", "surface normal", "bae", "normalbae", "bump"]
+    DEFAULT = "normal-bae"
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """The ids that the node offers."""
+        return ids("normals")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
+            "optional": {"convention": NORMAL_CONVENTION},
+        }
+
+    def execute(
+        self, image: Any, estimator: str, resolution: int = 512, convention: Any = "controlnet"
+    ) -> tuple[Tensor, Normals]:
+        normals = cast(Normals, run(estimator, image, resolution))
+        return normals.to_image(convention), normals
+
+
+class FathomEstimateNormals(_NormalsNode):
+    """Surface normals by any estimator."""
+
+    DISPLAY_NAME = "Fathom Estimate Normals"
+    DESCRIPTION = "Estimates which way every surface faces: a normal map for ControlNet, and the normals themselves."
+
+
+class FathomNormalBae(_NormalsNode):
+    """NormalBae."""
+
+    DISPLAY_NAME = "Fathom NormalBae"
+    DESCRIPTION = (
+        "NormalBae (Bae et al., 2021): the surface normals that ControlNet 1.1's normal model was trained on. "
+        "Any resolution; it was trained at 480x640."
+    )
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        return _family(by_id(cls.DEFAULT).family, "normals")
+
+
+class FathomMiDaSDepth:
+    """MiDaS depth, its normal map and its foreground, from one forward."""
+
+    DISPLAY_NAME = "Fathom MiDaS Depth"
+    DESCRIPTION = (
+        "MiDaS DPT (Ranftl et al., 2021), the annotator of the first depth and normal ControlNets. One run gives the depth "
+        "map, the normal map and the foreground."
     )
     CATEGORY = DEPTH_CATEGORY
-    SEARCH_ALIASES = ["depth", "depth map", "z-depth", "disparity", "midas", "depth anything", "zoe", "marigold"]
-    RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH")
-    RETURN_NAMES = ("image", "depth")
+    SEARCH_ALIASES = ["midas", "dpt", "depth", "depth map", "disparity", "normal map"]
+    RETURN_TYPES = ("IMAGE", "IMAGE", "MASK", "FATHOM_DEPTH")
+    RETURN_NAMES = ("image", "normal_image", "foreground", "depth")
     OUTPUT_TOOLTIPS = (
-        "The depth map that the model's ControlNet was trained on, near is white.",
+        "The depth map, near is white.",
+        "The normal map of the first normal ControlNet: slopes of the depth, set off by `a`.",
+        "White where the depth reaches `bg_threshold`.",
         "The depth with its unit, for Fathom's depth tools.",
     )
+    FUNCTION = "execute"
+    DEFAULT = "midas-dpt-hybrid"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE},
+            "optional": {
+                **midas_inputs(),
+                "resolution": resolution(),
+                "estimator": choice(_family("midas", "depth"), cls.DEFAULT),
+                "scope": SCOPE,
+            },
+        }
+
+    def execute(
+        self,
+        image: Any,
+        a: float = 6.283185307179586,
+        bg_threshold: float = 0.1,
+        resolution: int = 512,
+        estimator: str = DEFAULT,
+        scope: str = "image",
+    ) -> tuple[Tensor, Tensor, Tensor, Depth]:
+        depth = cast(Depth, run(estimator, image, resolution))
+        normals = sobel_normals(depth, a, bg_threshold)
+        return depth.to_image(scope), normals.to_image(), foreground(depth, bg_threshold), depth
+
+
+class FathomMiDaSNormal:
+    """The normal map of MiDaS's depth."""
+
+    DISPLAY_NAME = "Fathom MiDaS Normal"
+    DESCRIPTION = "The normal map that the first normal ControlNet was trained on: slopes of MiDaS's depth."
+    CATEGORY = DEPTH_CATEGORY
+    SEARCH_ALIASES = ["midas", "normal", "normal map", "bump"]
+    RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS", "FATHOM_DEPTH")
+    RETURN_NAMES = ("image", "normals", "depth")
+    OUTPUT_TOOLTIPS = (*_NORMAL_OUTPUTS, "The depth that the normals come from.")
     FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
-            "required": {"image": IMAGE, "estimator": choice(ids("depth"), "fathom-tiny"), "resolution": resolution()},
-            "optional": {"scope": SCOPE},
+            "required": {"image": IMAGE},
+            "optional": {
+                **midas_inputs(),
+                "resolution": resolution(),
+                "estimator": choice(_family("midas", "depth"), FathomMiDaSDepth.DEFAULT),
+                "convention": NORMAL_CONVENTION,
+            },
         }
 
-    def execute(self, image: Any, estimator: str, resolution: int = 512, scope: str = "image") -> tuple[Any, Depth]:
-        depth = cast(Depth, shelf.take(by_id(estimator))(image, resolution))
-        return depth.to_image(scope), depth
+    def execute(
+        self,
+        image: Any,
+        a: float = 6.283185307179586,
+        bg_threshold: float = 0.1,
+        resolution: int = 512,
+        estimator: str = FathomMiDaSDepth.DEFAULT,
+        convention: Any = "controlnet",
+    ) -> tuple[Tensor, Normals, Depth]:
+        depth = cast(Depth, run(estimator, image, resolution))
+        normals = sobel_normals(depth, a, bg_threshold)
+        return normals.to_image(convention), normals, depth
 
 
-NODES = (FathomEstimateDepth,)
+def midas_inputs() -> dict[str, Any]:
+    """The widgets `a` and `bg_threshold` of the MiDaS nodes."""
+    about_a = "How flat the normal map is: higher means flatter. ControlNet used 2 pi."
+    about_bg = "Depth below this share of the range counts as background: no slope there, and black in the mask."
+    return {
+        "a": (
+            "FLOAT",
+            {"default": 6.283185307179586, "min": 0.0, "max": 15.707963267948966, "step": 0.05, "tooltip": about_a},
+        ),
+        "bg_threshold": ("FLOAT", {"default": 0.1, "min": 0.0, "max": 1.0, "step": 0.05, "tooltip": about_bg}),
+    }
+
+
+class _SegmentNode:
+    """Regions by the estimators that a subclass lists."""
+
+    CATEGORY = SEGMENTATION_CATEGORY
+    RETURN_TYPES = ("IMAGE", "FATHOM_SEGMENTATION", "STRING")
+    RETURN_NAMES = ("image", "labels", "legend")
+    OUTPUT_TOOLTIPS = _SEGMENTATION_OUTPUTS
+    FUNCTION = "execute"
+    SEARCH_ALIASES = ["segmentation", "semantic", "regions", "oneformer", "ade20k", "coco", "seg", "upernet"]
+    DEFAULT = "oneformer-ade20k"
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """The ids that the node offers."""
+        return ids("segmentation")
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()}
+        }
+
+    def execute(self, image: Any, estimator: str, resolution: int = 512) -> tuple[Tensor, Segmentation, str]:
+        found = cast(Segmentation, run(estimator, image, resolution))
+        return found.to_image(), found, legend(found)
+
+
+class FathomSegment(_SegmentNode):
+    """Regions by any segmentation estimator."""
+
+    DISPLAY_NAME = "Fathom Segment"
+    DESCRIPTION = (
+        "Tells which kind of thing every pixel shows, in the colours that segmentation ControlNets were trained on. "
+        "Masks of single classes come from Fathom Class Mask."
+    )
+
+
+class FathomOneFormer(_SegmentNode):
+    """OneFormer."""
+
+    DISPLAY_NAME = "Fathom OneFormer"
+    DESCRIPTION = "OneFormer (Jain et al., 2023) with Swin-L: 150 classes of ADE20K, or 133 of COCO."
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        return _family(by_id(cls.DEFAULT).family, "segmentation")
+
+
+class FathomClassMask:
+    """A mask of the classes that are named."""
+
+    DISPLAY_NAME = "Fathom Class Mask"
+    DESCRIPTION = "Makes a mask of the classes you name, such as: person, sky. The legend of the segmentation lists them."
+    CATEGORY = SEGMENTATION_CATEGORY
+    SEARCH_ALIASES = ["class mask", "segment mask", "mask by name", "semantic mask"]
+    RETURN_TYPES = ("MASK",)
+    RETURN_NAMES = ("mask",)
+    OUTPUT_TOOLTIPS = ("White where any of the classes is.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        about = "Class names of the data set, separated by commas; any synonym works. Numbers are labels."
+        return {
+            "required": {
+                "labels": ("FATHOM_SEGMENTATION", {"tooltip": "From Fathom Segment or Fathom OneFormer."}),
+                "classes": ("STRING", {"default": "person", "tooltip": about}),
+            }
+        }
+
+    def execute(self, labels: Segmentation, classes: str) -> tuple[Tensor]:
+        names = [part.strip() for part in classes.split(",") if part.strip()]
+        return (labels.mask([int(n) if n.isdigit() else n for n in names]),)
+
+
+class FathomCompareEstimators:
+    """Several estimators over one picture, side by side."""
+
+    DISPLAY_NAME = "Fathom Compare Estimators"
+    DESCRIPTION = "Runs several models over one picture and lays the results out side by side with their names."
+    CATEGORY = DEPTH_CATEGORY
+    SEARCH_ALIASES = ["compare", "contact sheet", "grid", "all preprocessors"]
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("The picture and every result, each under its name.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        about = "Ids separated by commas. There are: " + ", ".join(estimators())
+        return {
+            "required": {
+                "image": IMAGE,
+                "estimators": ("STRING", {"default": "fathom-tiny, depth-anything-v2-small", "tooltip": about}),
+                "resolution": resolution(),
+            }
+        }
+
+    def execute(self, image: Any, estimators: str, resolution: int = 512) -> tuple[Tensor]:
+        names = [part.strip() for part in estimators.replace("\n", ",").split(",") if part.strip()]
+        chosen = [by_id(name) for name in names]
+        results = [(e.name, shelf.take(e)(image, resolution).to_image()) for e in chosen]
+        return (contact_sheet([("Picture", image), *results]).to(host.output_device()),)
+
+
+NODES = (
+    FathomEstimateDepth,
+    FathomEstimateNormals,
+    FathomSegment,
+    FathomMiDaSDepth,
+    FathomMiDaSNormal,
+    FathomDepthAnythingV2,
+    FathomDepthAnythingV2Metric,
+    FathomDepthAnything,
+    FathomZoeDepth,
+    FathomMarigoldDepth,
+    FathomMarigoldNormals,
+    FathomNormalBae,
+    FathomLeReS,
+    FathomOneFormer,
+    FathomClassMask,
+    FathomCompareEstimators,
+)

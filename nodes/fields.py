@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..annotator.estimator import Option
 from ..models import estimators
 
 DEPTH_CATEGORY = "ControlNet Preprocessors/Normal and Depth Estimators"
@@ -19,6 +20,23 @@ SCOPE = (
         "batch, so that a video does not flicker.",
     },
 )
+NORMAL_CONVENTION = (
+    ["controlnet", "opengl", "directx"],
+    {
+        "default": "controlnet",
+        "tooltip": "controlnet: as the ControlNet of this model was trained. opengl, directx: for other programs; they "
+        "differ in the direction of green.",
+    },
+)
+
+
+def option(of: Option) -> tuple[Any, dict[str, Any]]:
+    """The widget of an estimator's own option."""
+    if of.choices:
+        return list(of.choices), {"default": of.default, "tooltip": of.about}
+    kind = "INT" if isinstance(of.default, int) else "FLOAT"
+    limits = {k: v for k, v in (("min", of.least), ("max", of.most)) if v is not None}
+    return kind, {"default": of.default, **limits, "tooltip": of.about}
 
 
 def resolution(default: int = 512) -> tuple[str, dict[str, Any]]:

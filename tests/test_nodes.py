@@ -1,0 +1,163 @@
+"""Every node: declared completely, and one call of the layer below."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+import torch
+
+import fathom
+from fathom import Depth
+from fathom.nodes import NODES, dropin, estimate
+
+NODES_BY_ID = fathom.NODE_CLASS_MAPPINGS
+
+
+def inputs(node):
+    """{name: spec} of required and optional inputs, in order."""
+    types = node.INPUT_TYPES()
+    return {**types.get("required", {}), **types.get("optional", {})}
+
+
+@pytest.mark.parametrize("id", NODES_BY_ID)
+def test_a_node_is_declared_completely(id):
+    node = NODES_BY_ID[id]
+    assert fathom.NODE_DISPLAY_NAME_MAPPINGS[id] == node.DISPLAY_NAME
+    assert node.DESCRIPTION.endswith(".") and node.CATEGORY
+    for name, spec in inputs(node).items():
+        assert spec[1].get("tooltip"), f"{id}.{name} has no tooltip"
+        if isinstance(spec[0], list):
+            assert spec[1]["default"] in spec[0], f"{id}.{name}"
+    names = getattr(node, "RETURN_NAMES", node.RETURN_TYPES)
+    assert len(node.RETURN_TYPES) == len(names) == len(node.OUTPUT_TOOLTIPS)
+    json.dumps(node.INPUT_TYPES())
+
+
+@pytest.mark.parametrize("id", NODES_BY_ID)
+def test_the_function_takes_what_the_node_declares(id):
+    node = NODES_BY_ID[id]
+    signature = inspect.signature(getattr(node, node.FUNCTION))
+    declared = node.INPUT_TYPES()
+    for name in inputs(node):
+        assert name in signature.parameters, f"{id}.{name}"
+    hidden = declared.get("hidden", {})
+    for name in (*declared.get("optional", {}), *hidden):
+        assert signature.parameters[name].default is not inspect.Parameter.empty, f"{id}.{name} needs a default"
+    for name, spec in declared.get("optional", {}).items():
+        if "default" in spec[1]:
+            assert signature.parameters[name].default == spec[1]["default"], f"{id}.{name}"
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
+def test_own_nodes_can_be_found_by_the_words_people_use(node):
+    assert node.__name__.startswith("Fathom") and node.DISPLAY_NAME.startswith("Fathom ")
+    assert len(node.SEARCH_ALIASES) >= 2 and all(a == a.strip() for a in node.SEARCH_ALIASES)
+
+
+def test_licences_stand_where_the_model_is_chosen():
+    tooltip = inputs(NODES_BY_ID["FathomEstimateDepth"])["estimator"][1]["tooltip"]
+    for id in NODES_BY_ID["FathomEstimateDepth"].INPUT_TYPES()["required"]["estimator"][0]:
+        line = next(part for part in tooltip.splitlines() if part.startswith(f"{id}:"))
+        assert fathom.estimators()[id].licence.name in line
+
+
+def test_estimate_depth_gives_the_picture_and_the_depth(scene):
+    before = scene.clone()
+    image, depth = NODES_BY_ID["FathomEstimateDepth"]().execute(scene, "fathom-tiny", 64)
+    assert isinstance(depth, Depth) and image.shape == (1, 64, 85, 3) and torch.equal(scene, before)
+    assert torch.equal(image, depth.to_image())
+
+
+def test_a_second_run_opens_no_file(scene, monkeypatch):
+    node = NODES_BY_ID["FathomEstimateDepth"]
+    first = node().execute(scene, "fathom-tiny", 64)[0]
+    from fathom.annotator import weights
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("a weights file was opened again")
+
+    monkeypatch.setattr(weights, "read", refuse)
+    assert torch.equal(node().execute(scene, "fathom-tiny", 64)[0], first)
+
+
+# ------------------------------------------------------------------------------- drop-ins
+
+
+@pytest.fixture
+def through_tiny(monkeypatch, tiny_annotator):
+    """Let the shelf hand out tiny variants, and note which estimators were asked for."""
+    asked = []
+
+    def take(e, dtype=None):
+        asked.append((e.id, dtype))
+        return tiny_annotator(e.id)
+
+    monkeypatch.setattr(estimate.shelf, "take", take)
+    return asked
+
+
+@pytest.mark.parametrize("id", dropin.PREPROCESSORS)
+@pytest.mark.parametrize("prefix", ["", "Inference_Core_"])
+def test_drop_ins_are_called_as_ever(id, prefix, through_tiny, scene):
+    node = NODES_BY_ID[prefix + id]
+    assert node.DEPRECATED
+    run = getattr(node(), node.FUNCTION)
+    assert run(scene)[0].shape == (1, 512, 683, 3)
+    assert run(scene, resolution=100)[0].shape == (1, 100, 133, 3)
+    assert run(image=scene, resolution=None)[0].shape == (1, 512, 683, 3)
+    assert run(image=scene, resolution=32)[0].shape[1] == 512
+
+
+def test_midas_drop_ins_take_a_and_bg_threshold_in_order(through_tiny, scene):
+    normal = NODES_BY_ID["MiDaS-NormalMapPreprocessor"]()
+    flat = normal.execute(scene, 15.0, 0.9, resolution=64)[0]
+    steep = normal.execute(scene, 0.5, 0.0, resolution=64)[0]
+    assert not torch.equal(flat, steep)
+    assert list(inspect.signature(normal.execute).parameters)[:4] == ["image", "a", "bg_threshold", "resolution"]
+    assert torch.equal(normal.execute(scene, None, None, None)[0], normal.execute(scene)[0])
+
+
+def test_checkpoint_names_choose_the_model(through_tiny, scene):
+    NODES_BY_ID["DepthAnythingV2Preprocessor"]().execute(scene, "depth_anything_v2_vits.pth", 64)
+    NODES_BY_ID["DepthAnythingPreprocessor"]().execute(scene)
+    assert [id for id, _ in through_tiny] == ["depth-anything-v2-small", "depth-anything-large"]
+    with pytest.raises(fathom.SettingError, match="ckpt_name must be one of"):
+        NODES_BY_ID["DepthAnythingPreprocessor"]().execute(scene, "depth_anything_vitx14.pth")
+
+
+def test_aio_runs_any_preprocessor_by_name(through_tiny, scene):
+    aio = NODES_BY_ID["AIO_Preprocessor"]()
+    assert aio.execute("none", scene)[0] is scene
+    assert aio.execute("OneFormer-ADE20K-SemSegPreprocessor", scene, 64)[0].shape == (1, 64, 85, 3)
+    with pytest.raises(fathom.SettingError, match="comfyui_controlnet_aux"):
+        aio.execute("CannyEdgePreprocessor", scene, 64)
+    selected = NODES_BY_ID["ControlNetPreprocessorSelector"]().get_preprocessor("Zoe-DepthMapPreprocessor")
+    assert selected == ("Zoe-DepthMapPreprocessor",)
+
+
+def test_kijais_depth_anything_pair_gives_even_sides(through_tiny):
+    (model,) = NODES_BY_ID["DownloadAndLoadDepthAnythingV2Model"]().loadmodel("depth_anything_v2_vits_fp32.safetensors")
+    (image,) = NODES_BY_ID["DepthAnything_V2"]().process(model, torch.rand(2, 45, 61, 3))
+    assert image.shape == (2, 44, 60, 3)
+    assert through_tiny == [("depth-anything-v2-small", torch.float32)]
+
+
+def test_kijais_marigold_pair(through_tiny):
+    (model,) = NODES_BY_ID["MarigoldModelLoader"]().load("prs-eth/marigold-depth-lcm-v1-0")
+    picture = torch.rand(1, 48, 64, 3)
+    (image,) = NODES_BY_ID["MarigoldDepthEstimation_v2"]().process(model, picture, 1, 1, 64, 1, "LCMScheduler", False)
+    assert image.shape == (1, 48, 64, 3)
+
+
+def test_leres_cuts_as_the_old_node_did(through_tiny, scene):
+    node = NODES_BY_ID["LeReS-DepthMapPreprocessor"]()
+    whole = node.execute(scene, resolution=64)[0]
+    cut = node.execute(scene, 30, 20, 64)[0]
+    assert torch.equal(cut, whole.masked_fill(1 - whole <= 0.3, 1.0).masked_fill(whole <= 0.2, 0.0))
+
+
+def test_ids_of_other_packs_are_left_alone():
+    kept = dropin.free(lambda id: id == "AIO_Preprocessor")
+    assert "AIO_Preprocessor" not in kept and "Inference_Core_AIO_Preprocessor" in kept

@@ -5,10 +5,13 @@ published code uses, because the filter decides whether results equal the publis
 
 - "bilinear", "bicubic": torch and cv2 INTER_LINEAR, INTER_CUBIC (a = -0.75, no antialiasing).
 - "bilinear_corners": torch with align_corners=True.
+- "bilinear_aa": PIL BILINEAR, antialiased, in float.
+
+The next ones round to 256 levels as published code does, bit for bit, because networks amplify a single grey level:
+
 - "area": cv2 INTER_AREA (for shrinking; each output pixel is the mean of the area it covers).
 - "lanczos4": cv2 INTER_LANCZOS4 (8 taps, no antialiasing).
-- "bilinear_aa", "bicubic_aa": PIL BILINEAR, BICUBIC (a = -0.5), antialiased, in float.
-- "bilinear_pil": PIL BILINEAR on 8-bit data, bit for bit, for networks that amplify a single grey level.
+- "bilinear_pil", "bicubic_pil": PIL BILINEAR, BICUBIC (a = -0.5), antialiased.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch import Tensor
 from ..errors import SettingError
 
 Filter = Literal[
-    "bilinear", "bilinear_corners", "bicubic", "area", "lanczos4", "bilinear_aa", "bicubic_aa", "bilinear_pil"
+    "bilinear", "bilinear_corners", "bicubic", "area", "lanczos4", "bilinear_aa", "bilinear_pil", "bicubic_pil"
 ]
 Size = tuple[int, int]
 
@@ -102,9 +105,7 @@ class Fit:
         rows, columns = self.pad
         if rows or columns:
             pixels = reflect_pad(pixels, rows, columns)
-        pixels = resize(pixels, self.network, self.way_in)
-        # Published code uses these two on 8-bit data, which cuts off what they overshoot.
-        return pixels.clamp(0, 1) if self.way_in in ("lanczos4", "bicubic_aa") else pixels
+        return resize(pixels, self.network, self.way_in)
 
     def leave(self, raw: Tensor, size: Size) -> Tensor:
         """A network result (B,C,h,w) at `size` (height, width), with the padding cut off."""
@@ -115,15 +116,6 @@ class Fit:
         raw = resize(raw, (height + 2 * rows, width + 2 * columns), self.way_out)
         raw = raw[..., rows : rows + height, columns : columns + width]
         return resize(raw, size, self.way_out)
-
-
-def controlnet_fit(height: int, width: int, resolution: int, way_out: Filter) -> Fit:
-    """The network size of ControlNet's annotators: short side `resolution` (0 = the picture's own), aspect kept, each
-    side a multiple of 64. Source: lllyasviel/ControlNet, annotator/util.py, resize_image."""
-    scale = (resolution or min(height, width)) / min(height, width)
-    tall, wide = bounded(height * scale, width * scale, 64)
-    size = round_to(tall, 64), round_to(wide, 64)
-    return Fit((height, width), size, "lanczos4" if scale > 1 else "area", way_out)
 
 
 def reflect_pad(pixels: Tensor, rows: int, columns: int) -> Tensor:
@@ -152,21 +144,20 @@ def resize(pixels: Tensor, size: Size, how: Filter) -> Tensor:
         return F.interpolate(pixels, size, mode=how, align_corners=False)
     if how == "bilinear_corners":
         return F.interpolate(pixels, size, mode="bilinear", align_corners=True)
-    if how in ("bilinear_aa", "bicubic_aa"):
-        return F.interpolate(pixels, size, mode=how[:-3], align_corners=False, antialias=True)
-    if how == "area":
+    if how == "bilinear_aa":
+        return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
+    if how in ("area", "lanczos4", "bilinear_pil", "bicubic_pil"):
+        levels = (pixels * 255).round_().clamp_(0, 255)
+        if how in ("bilinear_pil", "bicubic_pil"):
+            levels = _resize_pil(levels.long(), size, how)
+        elif how == "lanczos4":
+            levels = _resize_cv_lanczos4(levels.long(), size)
         # cv2 takes areas only when no side grows; otherwise it blends two neighbours on both axes.
-        shrinks = pixels.shape[-2] >= size[0] and pixels.shape[-1] >= size[1]
-        taps = _area_taps if shrinks else _area_linear_taps
-        for dim in (-2, -1):
-            pixels = _apply_taps(pixels, dim, *taps(pixels.shape[dim], size[dim]))
-        return pixels
-    if how == "lanczos4":
-        for dim in (-2, -1):
-            pixels = _apply_taps(pixels, dim, *_lanczos_taps(pixels.shape[dim], size[dim]))
-        return pixels
-    if how == "bilinear_pil":
-        return _resize_pil_bilinear(pixels, size)
+        elif pixels.shape[-2] >= size[0] and pixels.shape[-1] >= size[1]:
+            levels = _resize_cv_area(levels, size)
+        else:
+            levels = _resize_cv_area_larger(levels.long(), size)
+        return levels.to(pixels.dtype) / 255
     raise SettingError(f"there is no resize filter {how!r}.")
 
 
@@ -206,6 +197,14 @@ def _apply_taps(pixels: Tensor, dim: int, index: Tensor, weight: Tensor) -> Tens
     return total
 
 
+def _resize_cv_area(levels: Tensor, size: Size) -> Tensor:
+    halves = tuple(levels.shape[-2:]) == (2 * size[0], 2 * size[1])
+    for dim in (-2, -1):
+        levels = _apply_taps(levels, dim, *_area_taps(levels.shape[dim], size[dim]))
+    # cv2 rounds half to even, but half up where four pixels become one.
+    return (levels + 0.5).floor_() if halves else levels.round_()
+
+
 def _area_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
     scale = length / out
     start = torch.arange(out, dtype=torch.float64) * scale
@@ -215,6 +214,18 @@ def _area_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
     return index.clamp_(max=length - 1), weight / weight.sum(1, keepdim=True)
 
 
+_CV_BITS = 11  # cv2 computes on 8-bit data with integer weights of this many bits, in float32 up to there
+
+
+def _resize_cv_area_larger(levels: Tensor, size: Size) -> Tensor:
+    index, weight = _area_linear_taps(levels.shape[-2], size[0])
+    levels = _apply_taps(levels, -1, *_area_linear_taps(levels.shape[-1], size[1])) >> 4
+    weight = weight.to(levels.device)[:, :, None]
+    index = index.to(levels.device)
+    first, second = (levels.index_select(-2, index[:, tap]) * weight[:, tap] >> 16 for tap in (0, 1))
+    return (first + second + 2) >> 2
+
+
 def _area_linear_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
     # Written as cv2 rounds: at exact multiples one ulp decides which neighbour is taken.
     inverse = out / length
@@ -222,45 +233,62 @@ def _area_linear_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
     first = (place * (1 / inverse)).floor()
     share = (place + 1 - (first + 1) * inverse).float().clamp_(0).frac()
     index = torch.stack([first, first + 1], 1).long().clamp_(0, length - 1)
-    return index, torch.stack([1 - share, share], 1)
+    return index, (torch.stack([1 - share, share], 1) * (1 << _CV_BITS)).round_().long()
+
+
+def _resize_cv_lanczos4(levels: Tensor, size: Size) -> Tensor:
+    for dim in (-1, -2):
+        levels = _apply_taps(levels, dim, *_lanczos_taps(levels.shape[dim], size[dim]))
+    bits = 2 * _CV_BITS
+    return ((levels + (1 << (bits - 1))) >> bits).clamp_(0, 255)
 
 
 def _lanczos_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
-    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * (length / out) - 0.5
+    centre = ((torch.arange(out, dtype=torch.float64) + 0.5) * (1 / (out / length)) - 0.5).float()
     first = centre.floor()
-    offset = torch.arange(-3, 5, dtype=torch.float64)
-    distance = (centre - first)[:, None] - offset
-    weight = torch.sinc(distance) * torch.sinc(distance / 4)
-    index = (first[:, None] + offset).long().clamp_(0, length - 1)
-    return index, weight / weight.sum(1, keepdim=True)
+    distance = ((centre - first) + 3)[:, None] - torch.arange(8)
+    angle = distance.double() * (math.pi / 4)
+    # sin(x) sin(4 x) / (4 x^2): the second sine is the same for every tap but for its sign, and falls out below.
+    sign = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(4)
+    weight = (sign * torch.sin(angle) / angle**2).float()
+    weight = torch.where(distance.abs() < 1e-6, 1e30, weight)
+    weight = weight * weight.sum(1, keepdim=True).reciprocal()
+    index = (first[:, None] + torch.arange(-3, 5)).long().clamp_(0, length - 1)
+    return index, (weight * (1 << _CV_BITS)).round_().long()
 
 
 _PIL_BITS = 22
 
 
-def _resize_pil_bilinear(pixels: Tensor, size: Size) -> Tensor:
+def _resize_pil(levels: Tensor, size: Size, how: str) -> Tensor:
     # PIL resizes 8-bit data in two passes with 22-bit integer weights, rounding after each pass. The width comes
     # first, except (measured on Pillow 13; older ones differ by one level there) where the height shrinks far more.
-    levels = (pixels * 255).round_().clamp_(0, 255).long()
     less_height, less_width = levels.shape[-2] - size[0], levels.shape[-1] - size[1]
     for dim in (-2, -1) if less_height > max(0, 2 * less_width) else (-1, -2):
         if levels.shape[dim] == size[dim]:
             continue
-        index, weight = _pil_taps(levels.shape[dim], size[dim])
-        total = _apply_taps(levels, dim, index, weight)
+        total = _apply_taps(levels, dim, *_pil_taps(levels.shape[dim], size[dim], how))
         levels = ((total + (1 << (_PIL_BITS - 1))) >> _PIL_BITS).clamp_(0, 255)
-    return levels.to(pixels.dtype) / 255
+    return levels
 
 
-def _pil_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
+def _pil_taps(length: int, out: int, how: str) -> tuple[Tensor, Tensor]:
     scale = length / out
-    reach = max(scale, 1.0)
+    stretch = max(scale, 1.0)
+    reach = stretch * (1 if how == "bilinear_pil" else 2)
     centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale
     first = (centre - reach + 0.5).to(torch.int64).clamp_(min=0)
     last = (centre + reach + 0.5).to(torch.int64).clamp_(max=length)
     offset = torch.arange(math.ceil(reach) * 2 + 1)
     index = first[:, None] + offset
-    weight = (1 - ((index - centre[:, None] + 0.5) / reach).abs()).clamp_(0)
+    distance = ((index - centre[:, None] + 0.5) / stretch).abs()
+    if how == "bilinear_pil":
+        weight = (1 - distance).clamp_(0)
+    else:
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = ((5 - distance) * distance - 8) * distance / 2 + 2
+        weight = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
     weight = weight * (index < last[:, None])
-    weight = weight / weight.sum(1, keepdim=True)
-    return index.clamp_(max=length - 1), (weight * (1 << _PIL_BITS) + 0.5).floor().long()
+    weight = weight / weight.sum(1, keepdim=True) * (1 << _PIL_BITS)
+    # Half away from zero.
+    return index.clamp_(max=length - 1), (weight + torch.where(weight < 0, -0.5, 0.5)).trunc_().long()

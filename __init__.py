@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import FathomError, PictureError, SettingError, SignalError, WeightsError
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRECTORY
 from .signals import Depth, Normals, Segmentation
+from .version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .annotator.estimator import Estimator
     from .annotator.runtime import Annotator
 
-__version__ = "0.1.0"
 __all__ = [
     "NODE_CLASS_MAPPINGS",
     "NODE_DISPLAY_NAME_MAPPINGS",
@@ -38,6 +38,7 @@ __all__ = [
     "SettingError",
     "SignalError",
     "WeightsError",
+    "__version__",
     "estimators",
     "load",
 ]

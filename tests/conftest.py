@@ -147,3 +147,30 @@ def scene() -> torch.Tensor:
     green = 0.3 + 0.5 * disc + 0.1 * torch.sin(40 * x)
     blue = 0.9 - 0.7 * y
     return torch.stack([red, green, blue], -1).clamp(0, 1)[None]
+
+
+@pytest.fixture(scope="session")
+def tiny_annotator(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A function id -> Annotator: the estimator's tiny variant with seeded weights, through the real loading path."""
+    from safetensors.torch import save_file
+
+    import fathom
+    from fathom.annotator.weights import Checkpoint
+
+    made: dict[str, Any] = {}
+
+    def make(id: str) -> Any:
+        if id not in made:
+            tiny = fathom.estimators()[id].tiny()
+            folder = tmp_path_factory.mktemp(id)
+            prepare = getattr(tiny, "write_tiny", None)
+            if prepare is not None:
+                path = prepare(folder)
+            else:
+                path = folder / "tiny.safetensors"
+                network = tiny.build(Checkpoint(path, {}, None, None))
+                save_file({k: v.contiguous() for k, v in seeded_state(network).items()}, path)
+            made[id] = fathom.load(tiny, weights=path, device="cpu")
+        return made[id]
+
+    return make

@@ -1,0 +1,260 @@
+"""The shell's door: `fathom annotate`, `fathom models`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TransferSpeedColumn as SpeedColumn
+from rich.table import Table
+
+from .errors import FathomError, PictureError, SettingError
+
+app = typer.Typer(
+    help="Depth, surface normals and regions of pictures, for ControlNet and every later step.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console(stderr=True)
+
+
+class Format(str, Enum):
+    """The file formats that `annotate` writes."""
+
+    png16 = "png16"
+    png = "png"
+    exr = "exr"
+    npz = "npz"
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[None]:
+    """Show every wait of the layers below as one line each: pictures by count, downloads by bytes and speed."""
+    from .annotator import host
+
+    @contextmanager
+    def show(total: int, label: str, unit: str) -> Iterator[Any]:
+        sized = unit == "B"
+        columns = [DownloadColumn(), SpeedColumn()] if sized else [MofNCompleteColumn()]
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            *columns,
+            TimeRemainingColumn(),
+            console=console,
+            disable=total == 1 and not sized,
+            transient=True,
+        ) as bar:
+            task = bar.add_task(label, total=total or None)
+            yield _Bar(bar, task)
+
+    with host.progress_to(show):
+        yield
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def update(self, n: int = 1) -> None:
+        self._progress.advance(self._task, n)
+
+
+def open_picture(path: Path) -> Any:
+    """A photo as a PIL image, upright. Raises PictureError naming the file and what is wrong with it."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not path.exists():
+        raise PictureError(f"there is no file {path}.")
+    if path.is_dir():
+        raise PictureError(f"{path} is a folder; name the pictures in it, as in {path}/*.jpg.")
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError:
+        raise PictureError(f"{path} is not a picture that Pillow can read.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PictureError(f"{path} cannot be read: {error}.") from None
+
+
+@app.command()
+def annotate(
+    photos: Annotated[list[Path], typer.Argument(help="The pictures.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into; made when missing.")] = Path(),
+    estimator: Annotated[str, typer.Option("--estimator", "-e", help="Which model; see `fathom models`.")] = "fathom-tiny",
+    format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            "-f",
+            help="png: the ControlNet picture in 8 bits. png16: depth in 16 bits, black to white, with a JSON file that "
+            "turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float. npz: the numbers of any signal.",
+        ),
+    ] = Format.png,
+    resolution: Annotated[
+        int | None,
+        typer.Option("--resolution", "-r", help="Short side of the result; 0 = the picture's. Unset = the model's rule."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="A weights file or folder to use instead of the known ones.")] = None,
+    device: Annotated[str | None, typer.Option(help="Such as cpu or cuda. Unset = the best there is.")] = None,
+) -> None:
+    """Annotate pictures: write each one's depth, normals or regions into a folder."""
+    from . import load
+    from .annotator import host
+    from .models import estimator as by_id
+    from .signals.files import save_signal
+
+    kind = by_id(estimator).produces
+    targets = _targets(photos, out, kind, format)
+    out.mkdir(parents=True, exist_ok=True)
+    with _bars(console):
+        annotator = load(estimator, weights, device)
+        with host.progress(len(photos), annotator.estimator.name, "picture") as bar:
+            for photo, target in zip(photos, targets, strict=True):
+                save_signal(annotator(open_picture(photo), resolution), target, format.value)
+                bar.update()
+    for target in targets:
+        typer.echo(target)
+
+
+def _targets(photos: list[Path], out: Path, kind: str, format: Format) -> list[Path]:
+    suffix = {"png16": "png"}.get(format.value, format.value)
+    targets = [out / f"{photo.stem}_{kind}.{suffix}" for photo in photos]
+    seen: dict[Path, Path] = {}
+    for photo, target in zip(photos, targets, strict=True):
+        if target in seen:
+            raise SettingError(
+                f"{seen[target]} and {photo} would both be written to {target}: annotate them into two folders."
+            )
+        seen[target] = photo
+    return targets
+
+
+@app.command()
+def compare(
+    photo: Annotated[Path, typer.Argument(help="The picture.", show_default=False)],
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option("--estimator", "-e", help="A model; give several. Unset = every one that is on disk."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The PNG to write. Unset = beside the shell.")] = None,
+    resolution: Annotated[int, typer.Option("--resolution", "-r", help="Short side of each result.")] = 512,
+) -> None:
+    """Run several models over one picture and lay the results out side by side with their names."""
+    from . import estimators, load
+    from .annotator.pictures import as_pixels
+    from .models import estimator as by_id
+    from .signals.files import save_image
+    from .tools.contact_sheet import contact_sheet
+
+    chosen = [by_id(id) for id in estimator] if estimator else [e for e in estimators().values() if _where(e)]
+    picture = open_picture(photo)
+    results = [("Picture", as_pixels(picture).permute(0, 2, 3, 1))]
+    with _bars(console):
+        for each in chosen:
+            results.append((each.name, load(each)(picture, resolution).to_image()))
+    target = out or Path(f"{photo.stem}_compared.png")
+    save_image(contact_sheet(results)[0], target)
+    typer.echo(target)
+
+
+models = typer.Typer(help="The estimators: size, licence, whether on disk.", invoke_without_command=True)
+app.add_typer(models, name="models")
+
+
+def _where(e: Any) -> str | None:
+    """Where the weights of an estimator are, or None."""
+    from .annotator.weights import find
+
+    if e.embedded:
+        return "comes with Fathom"
+    found = find(e.sources)
+    return str(found.path) if found else None
+
+
+@models.callback()
+def list_models(
+    context: typer.Context,
+    markdown: Annotated[bool, typer.Option(help="Print the table of docs/models.md.")] = False,
+) -> None:
+    """List every estimator: what it makes, its size, its licence, and where its weights are."""
+    from . import estimators
+
+    if context.invoked_subcommand:
+        return
+    if markdown:
+        typer.echo(markdown_table(), nl=False)
+        return
+    table = Table("id", "makes", "parameters", "licence of the weights", "on disk", box=None)
+    for e in estimators().values():
+        size = e.sources[0].size if e.sources else None
+        where = _where(e) or "no" + (f", {size / 1e6:,.0f} MB to fetch" if size else "")
+        table.add_row(e.id, e.produces, f"{e.parameters / 1e6:,.1f} M", str(e.licence), where)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def markdown_table() -> str:
+    """The table of docs/models.md, one row for each estimator."""
+    from . import estimators
+
+    rows = ["| id | makes | parameters | download | licence of the weights | |", "|---|---|---|---|---|---|"]
+    for e in estimators().values():
+        size = e.sources[0].size if e.sources else None
+        fetch = f"{size / 1e6:,.0f} MB" if size else "comes along" if e.embedded else ""
+        licence = f"[{e.licence}]({e.licence.url})" if e.licence.url else str(e.licence)
+        rows.append(f"| `{e.id}` | {e.produces} | {e.parameters / 1e6:,.1f} M | {fetch} | {licence} | {e.about} |")
+    return "\n".join(rows) + "\n"
+
+
+@models.command()
+def verify() -> None:
+    """Hash every weights file on disk and compare it with the published one."""
+    from . import estimators
+    from .annotator.weights import survey
+
+    advice = {
+        "mismatch": "not the published file: delete it and let Fathom fetch it again, unless you put it there yourself",
+        "missing": "the model needs it: delete the folder and let Fathom fetch it again",
+        "unknown hash": "the published hash is not known; its layout is checked when it is loaded",
+    }
+    table = Table("file", "state", "what to do", box=None)
+    wrong = 0
+    seen = set()
+    with _bars(console):
+        for e in estimators().values():
+            for checked in survey(e.sources):
+                if checked.found is None:
+                    continue
+                for file, verdict in checked.files.items():
+                    path = checked.found.part(file)
+                    if path in seen:
+                        continue
+                    seen.add(path)
+                    state = verdict.state if verdict else "missing"
+                    wrong += state in ("mismatch", "missing")
+                    table.add_row(str(path), state, advice.get(state, ""))
+    if not seen:
+        console.print("no weights files are on disk besides Fathom Tiny's.")
+        return
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if wrong:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line; exit status 0 = done, 1 = an error told in one paragraph, 2 = misuse."""
+    try:
+        app()
+    except FathomError as error:
+        console.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)

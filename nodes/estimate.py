@@ -107,7 +107,7 @@ class FathomDepthAnythingV2(_DepthNode):
 
     @classmethod
     def choices(cls) -> list[str]:
-        return [i for i in _family("depth-anything", "depth") if i.startswith("depth-anything-v2-") and "metric" not in i]
+        return [i for i in _family("depth_anything", "depth") if i.startswith("depth-anything-v2-") and "metric" not in i]
 
 
 class FathomDepthAnythingV2Metric(_DepthNode):
@@ -123,7 +123,7 @@ class FathomDepthAnythingV2Metric(_DepthNode):
 
     @classmethod
     def choices(cls) -> list[str]:
-        return [i for i in _family("depth-anything", "depth") if i.startswith("depth-anything-v2-metric-")]
+        return [i for i in _family("depth_anything", "depth") if i.startswith("depth-anything-v2-metric-")]
 
 
 class FathomDepthAnything(_DepthNode):
@@ -136,7 +136,7 @@ class FathomDepthAnything(_DepthNode):
 
     @classmethod
     def choices(cls) -> list[str]:
-        return [i for i in _family("depth-anything", "depth") if not i.startswith("depth-anything-v2-")]
+        return [i for i in _family("depth_anything", "depth") if not i.startswith("depth-anything-v2-")]
 
 
 class FathomZoeDepth(_DepthNode):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..annotator import host
-from . import dropin, estimate
+from . import bundle, dropin, estimate, geometry, sensors
 
-NODES: tuple[type, ...] = estimate.NODES
+NODES: tuple[type, ...] = (*estimate.NODES, *geometry.NODES, *sensors.NODES, *bundle.NODES)
 _DROP_INS = dropin.free(host.holds_node)
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {**{node.__name__: node for node in NODES}, **_DROP_INS}

@@ -16,6 +16,7 @@ from ..models import ids
 from ..signals import Depth, Normals, Segmentation
 from ..tools import bundle as store
 from ..tools.bundle import Bundle
+from ..version import __version__
 from .fields import choice, resolution
 
 CATEGORY = "Fathom/Bundle"
@@ -39,8 +40,6 @@ def make_bundle(
     estimators: {"depth": id, "normals": id, "segmentation": id}, at least one of them. root: None = the host's
     bundle folder. Other arguments and errors as in `tools.bundle.obtain_bundle` and `Annotator.__call__`.
     """
-    from .. import __version__
-
     root = root or host.bundle_folder()
     chosen = {part: by_id(id) for part, id in estimators.items()}
     picture = as_pixels(image).permute(0, 2, 3, 1)

@@ -232,3 +232,48 @@ def test_inputs_are_left_alone():
     assert torch.equal(depth.values, before)
 
 
+
+
+# ------------------------------------------------------------------------------ nodes
+
+
+def test_the_nodes_write_one_numbered_file_per_picture(tmp_path, monkeypatch):
+    from fathom.nodes.geometry import FathomMesh, FathomPointCloud
+
+    trimesh = pytest.importorskip("trimesh")
+    monkeypatch.chdir(tmp_path)
+    depth = depth_from_metres(torch.full((2, 6, 8), 2.0), focal=8.0)
+    image = torch.rand(1, 12, 16, 3)
+    _, _, names = FathomMesh().execute(depth, "glb", "3d/mesh", image)
+    assert names == ["3d/mesh_00001_.glb", "3d/mesh_00002_.glb"]
+    assert len(trimesh.load(tmp_path / names[1], force="mesh").faces) == 2 * 5 * 7
+    _, again = FathomPointCloud().execute(depth[0], "ply", "3d/mesh", image)
+    assert again == ["3d/mesh_00001_.ply"]
+    assert len(trimesh.load(tmp_path / again[0]).vertices) == 48
+    with pytest.raises(SettingError, match="outside"):
+        FathomMesh().execute(depth, "glb", "../mesh", image)
+    assert not (tmp_path.parent / "mesh_00001_.glb").exists()
+
+
+def test_the_normals_node_serves_both_methods():
+    from fathom.nodes.geometry import FathomDepthToNormals
+    from fathom.tools.sobel import sobel_normals
+
+    depth = plane(TILTS[1], 3.0, 20, 30, 60.0)
+    image, normals = FathomDepthToNormals().execute(depth, "geometry", "opengl")
+    assert torch.equal(image, geometry.geometric_normals(depth).to_image("opengl"))
+    assert float((normals.vectors - torch.tensor(TILTS[1])).abs().max()) < 1e-2
+    image, _ = FathomDepthToNormals().execute(depth, "midas", "controlnet", a=3.0, bg_threshold=0.0)
+    assert torch.equal(image, sobel_normals(depth, 3.0, 0.0).to_image())
+    ordinal = Depth(depth.values, "ordinal")
+    FathomDepthToNormals().execute(ordinal, "midas", "controlnet")
+    with pytest.raises(SignalError, match="order only"):
+        FathomDepthToNormals().execute(ordinal, "geometry", "opengl", field_of_view=60.0)
+
+
+def test_the_parallax_node_gives_frames_and_masks():
+    from fathom.nodes.geometry import FathomParallax
+
+    depth = depth_from_metres(torch.rand(1, 6, 8) + 1)
+    frames, uncovered = FathomParallax().execute(torch.rand(1, 12, 16, 4), depth, "circle", 3, 0.05, 0.5)
+    assert frames.shape == (3, 12, 16, 3) and uncovered.shape == (3, 12, 16)

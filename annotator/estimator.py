@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from ..signals import Signal
 from .sizing import Fit, Size
-from .weights import Checkpoint, Source
+from .weights import Checkpoint, Found, Source, read
 
 Produces = Literal["depth", "normals", "segmentation"]
 
@@ -88,6 +88,10 @@ class Estimator:
 
     # ------------------------------------------------------------------------------ the network
 
+    def read(self, found: Found) -> Checkpoint:
+        """The checkpoint of these weights: one file, unless a family keeps its parts in several."""
+        return read(found)
+
     def adapt(self, checkpoint: Checkpoint) -> Estimator:
         """The estimator that reads this checkpoint's layout: self, or a variant that differs in keys or sizes.
 
@@ -113,6 +117,10 @@ class Estimator:
         """How a picture of this size enters the network. resolution None = the published inference rule;
         otherwise the short side that the user asked for, 0 = the picture's own."""
         raise NotImplementedError(f"{type(self).__name__} must say which size its network sees")
+
+    def plan(self, height: int, width: int, resolution: int | None, options: Mapping[str, Any]) -> Fit:
+        """As `fit`, for an estimator whose options change the size that its network sees."""
+        return self.fit(height, width, resolution)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(B,3,h,w) in 0..1 as the network was trained to see it."""

@@ -74,7 +74,7 @@ class Annotator:
         pixels = as_pixels(image)
         height, width = pixels.shape[-2:]
         size = result_size(height, width, resolution or 0)
-        fit = self.estimator.fit(height, width, resolution)
+        fit = self.estimator.plan(height, width, resolution, settings)
         parts: list[Signal] = []
         batch = self._best_batch(len(pixels), fit)
         with host.progress(len(pixels), self.estimator.name, "picture") as bar:
@@ -133,7 +133,7 @@ _building = threading.Lock()
 
 
 @contextmanager
-def _parameters_on_meta() -> Iterator[None]:
+def parameters_on_meta() -> Iterator[None]:
     """Build modules without memory or random values for their parameters; buffers are computed for real.
 
     Buffers that a network derives from its configuration (position indices, bin edges) are not in every
@@ -173,9 +173,9 @@ def load(
         found = weights.obtain(estimator.sources, name=estimator.name)
     else:
         found = weights.resolve(weights_path, estimator.sources, name=estimator.name)
-    checkpoint = weights.read(found)
+    checkpoint = estimator.read(found)
     estimator = estimator.adapt(checkpoint)
-    with _parameters_on_meta():
+    with parameters_on_meta():
         network = estimator.build(checkpoint)
     tensors = estimator.translate(checkpoint.tensors)
     weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=found.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,28 +92,28 @@ def open_picture(path: Path) -> Any:
 def annotate(
     photos: Annotated[list[Path], typer.Argument(help="The pictures.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into; made when missing.")] = Path(),
-    estimator: Annotated[str, typer.Option("--estimator", "-e", help="Which model; see `fathom models`.")] = "fathom-tiny",
+    estimator: Annotated[str, typer.Option("--estimator", "-e", help="Which model, see `models`.")] = "fathom-tiny",
     format: Annotated[
         Format,
         typer.Option(
             "--format",
             "-f",
-            help="png: the ControlNet picture in 8 bits. png16: depth in 16 bits, black to white, with a JSON file that "
-            "turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float. npz: the numbers of any signal.",
+            help="png: the ControlNet picture in 8 bits. png16: depth in 16 bits, black to white, with a JSON file "
+            "that turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float. npz: any signal.",
         ),
     ] = Format.png,
     resolution: Annotated[
         int | None,
-        typer.Option("--resolution", "-r", help="Short side of the result; 0 = the picture's. Unset = the model's rule."),
+        typer.Option("--resolution", "-r", help="Short side of the result; 0 = the picture's. Unset = the model's."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="A weights file or folder to use instead of the known ones.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="A weights file or folder instead of the known ones.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda. Unset = the best there is.")] = None,
 ) -> None:
     """Annotate pictures: write each one's depth, normals or regions into a folder."""
     from . import load
     from .annotator import host
     from .models import estimator as by_id
-    from .signals.files import save_signal
+    from .signals.export import save_signal
 
     kind = by_id(estimator).produces
     targets = _targets(photos, out, kind, format)
@@ -128,8 +129,9 @@ def annotate(
 
 
 def _targets(photos: list[Path], out: Path, kind: str, format: Format) -> list[Path]:
-    suffix = {"png16": "png"}.get(format.value, format.value)
-    targets = [out / f"{photo.stem}_{kind}.{suffix}" for photo in photos]
+    from .signals.export import SUFFIXES
+
+    targets = [out / f"{photo.stem}_{kind}{SUFFIXES[format.value]}" for photo in photos]
     seen: dict[Path, Path] = {}
     for photo, target in zip(photos, targets, strict=True):
         if target in seen:
@@ -154,7 +156,7 @@ def compare(
     from . import estimators, load
     from .annotator.pictures import as_pixels
     from .models import estimator as by_id
-    from .signals.files import save_image
+    from .signals.export import save_image
     from .tools.contact_sheet import contact_sheet
 
     chosen = [by_id(id) for id in estimator] if estimator else [e for e in estimators().values() if _where(e)]
@@ -248,6 +250,52 @@ def verify() -> None:
         return
     Console(width=None if sys.stdout.isatty() else 200).print(table)
     if wrong:
+        raise typer.Exit(1)
+
+
+bundles = typer.Typer(help="Bundles: pictures decomposed once, kept on disk.", no_args_is_help=True)
+app.add_typer(bundles, name="bundle")
+
+Root = Annotated[Path | None, typer.Option("--folder", help="The folder of the bundles. Unset = Fathom's own.")]
+
+
+def _bundle_folder(given: Path | None) -> Path:
+    from .annotator import host
+
+    return given or host.bundle_folder()
+
+
+@bundles.command("ls")
+def list_them(folder: Root = None) -> None:
+    """List the bundles, the one used last first."""
+    from .tools.bundle import list_bundles
+
+    table = Table("key", "size", "pinned", "used", box=None)
+    for entry in list_bundles(_bundle_folder(folder)):
+        used = datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.key, f"{entry.size / 1e6:,.1f} MB", "yes" if entry.pinned else "", used)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@bundles.command("rm")
+def remove_them(keys: Annotated[list[str], typer.Argument(help="Keys as in ls.")], folder: Root = None) -> None:
+    """Remove bundles."""
+    from .tools.bundle import remove_bundle
+
+    for key in keys:
+        remove_bundle(_bundle_folder(folder), key)
+
+
+@bundles.command("verify")
+def verify_them(folder: Root = None) -> None:
+    """Check every bundle's files against its manifest; exit status 1 when one is damaged."""
+    from .tools.bundle import list_bundles, verify_bundle
+
+    root = _bundle_folder(folder)
+    damaged = {e.key: why for e in list_bundles(root) if (why := verify_bundle(root, e.key))}
+    for key, why in damaged.items():
+        typer.echo(f"{key}: {why}")
+    if damaged:
         raise typer.Exit(1)
 
 

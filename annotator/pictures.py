@@ -52,11 +52,9 @@ def as_pixels(image: Any) -> Tensor:
 
 
 def _from_pil(image: Any) -> Tensor:
-    try:
-        from PIL import Image
-    except ImportError:  # pragma: no cover - Pillow comes with ComfyUI and with the package
-        Image = None  # noqa: N806
-    if Image is None or not isinstance(image, Image.Image):
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
         raise PictureError(
             f"a picture must be a torch tensor (B,H,W,C) or a PIL image, got {type(image).__name__}. "
             "A numpy array becomes a tensor by torch.from_numpy(array)."

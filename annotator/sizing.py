@@ -189,11 +189,9 @@ def _apply_taps(pixels: Tensor, dim: int, index: Tensor, weight: Tensor) -> Tens
     weight = weight.to(pixels.device, pixels.dtype)
     shape = [1] * pixels.ndim
     shape[dim] = len(index)
-    total = None
-    for tap in range(index.shape[1]):
-        part = pixels.index_select(dim, index[:, tap]) * weight[:, tap].view(shape)
-        total = part if total is None else total.add_(part)
-    assert total is not None
+    total = pixels.index_select(dim, index[:, 0]) * weight[:, 0].view(shape)
+    for tap in range(1, index.shape[1]):
+        total += pixels.index_select(dim, index[:, tap]) * weight[:, tap].view(shape)
     return total
 
 

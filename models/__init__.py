@@ -44,9 +44,8 @@ def estimator(id: str) -> Estimator:
     import difflib
 
     near = difflib.get_close_matches(str(id), every, 3, 0.4)
-    raise SettingError(
-        f"there is no estimator {id!r}. " + (f"Did you mean {', '.join(near)}?" if near else f"There are {', '.join(every)}.")
-    )
+    hint = f"Did you mean {', '.join(near)}?" if near else f"There are {', '.join(every)}."
+    raise SettingError(f"there is no estimator {id!r}. {hint}")
 
 
 def ids(produces: str) -> list[str]:

@@ -175,17 +175,34 @@ class LeReS(_DropIn):
     DISPLAY_NAME = "LeReS Depth Map"
     DESCRIPTION = "Runs old graphs. In new ones use Fathom LeReS."
     WIDGETS = {
-        "rm_nearest": _number("FLOAT", "Flatten the nearest share of the depth, in percent, to white.", default=0.0, min=0.0, max=100.0, step=0.01),
-        "rm_background": _number("FLOAT", "Blacken the farthest share of the depth, in percent.", default=0.0, min=0.0, max=100.0, step=0.01),
+        "rm_nearest": _number(
+            "FLOAT",
+            "Flatten the nearest share of the depth, in percent, to white.",
+            default=0.0,
+            min=0.0,
+            max=100.0,
+            step=0.01,
+        ),
+        "rm_background": _number(
+            "FLOAT", "Blacken the farthest share of the depth, in percent.", default=0.0, min=0.0, max=100.0, step=0.01
+        ),
         "boost": _combo(["disable", "enable"], "disable", "LeReS++; Fathom has plain LeReS only."),
         "resolution": _RESOLUTION,
     }
 
     def execute(
-        self, image: Any, rm_nearest: Any = 0, rm_background: Any = 0, resolution: Any = 512, boost: Any = "disable", **_: Any
+        self,
+        image: Any,
+        rm_nearest: Any = 0,
+        rm_background: Any = 0,
+        resolution: Any = 512,
+        boost: Any = "disable",
+        **_: Any,
     ) -> tuple[Tensor]:
         if boost == "enable":
-            raise SettingError("Fathom has LeReS without boost: set boost to disable, or use a Depth Anything V2 model.")
+            raise SettingError(
+                "Fathom has LeReS without boost: set boost to disable, or use a Depth Anything V2 model."
+            )
         near = _depth("leres", image, resolution)
         # The old node cut on distance first, where near is 0, and made what it cut white when it inverted.
         if (cut := float(_or(rm_nearest, 0))) != 0:
@@ -389,7 +406,10 @@ class RunMarigold(_DropIn):
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         widgets = {
-            "seed": ("INT", {"default": 123, "min": 0, "max": 2**64 - 1, "step": 1, "tooltip": "Same seed, same result."}),
+            "seed": (
+                "INT",
+                {"default": 123, "min": 0, "max": 2**64 - 1, "step": 1, "tooltip": "Same seed, same result."},
+            ),
             "denoise_steps": ("INT", {"default": 4, "min": 1, "max": 4096, "step": 1, "tooltip": "Denoising steps."}),
             "ensemble_size": ("INT", {"default": 3, "min": 1, "max": 4096, "step": 1, "tooltip": "Results to merge."}),
             "processing_resolution": (
@@ -397,7 +417,10 @@ class RunMarigold(_DropIn):
                 {"default": 768, "min": 64, "max": 4096, "step": 8, "tooltip": "Long side inside the network."},
             ),
             "scheduler": _combo(["DDIMScheduler", "LCMScheduler"], "LCMScheduler", "No effect, as in the old node."),
-            "use_taesd_vae": ("BOOLEAN", {"default": False, "tooltip": "Ignored: Fathom uses the model's own decoder."}),
+            "use_taesd_vae": (
+                "BOOLEAN",
+                {"default": False, "tooltip": "Ignored: Fathom uses the model's own decoder."},
+            ),
         }
         keep = ("BOOLEAN", {"default": False, "tooltip": "Ignored: ComfyUI decides what stays loaded."})
         return {

@@ -86,7 +86,17 @@ class FathomEstimateDepth(_DepthNode):
         "Fathom's other nodes. fathom-tiny comes with the pack and needs no download, but gives a rough preview only; "
         "depth-anything-v2-small is the one to work with. Models are fetched once, when they first run."
     )
-    SEARCH_ALIASES = ["depth", "depth map", "z-depth", "disparity", "midas", "depth anything", "zoe", "marigold", "leres"]
+    SEARCH_ALIASES = [
+        "depth",
+        "depth map",
+        "z-depth",
+        "disparity",
+        "midas",
+        "depth anything",
+        "zoe",
+        "marigold",
+        "leres",
+    ]
     DEFAULT = "fathom-tiny"
 
     @classmethod
@@ -107,7 +117,9 @@ class FathomDepthAnythingV2(_DepthNode):
 
     @classmethod
     def choices(cls) -> list[str]:
-        return [i for i in _family("depth_anything", "depth") if i.startswith("depth-anything-v2-") and "metric" not in i]
+        return [
+            i for i in _family("depth_anything", "depth") if i.startswith("depth-anything-v2-") and "metric" not in i
+        ]
 
 
 class FathomDepthAnythingV2Metric(_DepthNode):
@@ -115,8 +127,8 @@ class FathomDepthAnythingV2Metric(_DepthNode):
 
     DISPLAY_NAME = "Fathom Depth Anything V2 Metric"
     DESCRIPTION = (
-        "Depth Anything V2 trained for distances in metres, up to 20 m indoors and up to 80 m outdoors. The depth output "
-        "is metric: fog, point clouds and measurements need nothing more."
+        "Depth Anything V2 trained for distances in metres, up to 20 m indoors and up to 80 m outdoors. The depth "
+        "output is metric: fog, point clouds and measurements need nothing more."
     )
     SEARCH_ALIASES = ["metric depth", "metres", "depth anything", "distance", "DAv2"]
     DEFAULT = "depth-anything-v2-metric-indoor-small"
@@ -144,8 +156,8 @@ class FathomZoeDepth(_DepthNode):
 
     DISPLAY_NAME = "Fathom ZoeDepth"
     DESCRIPTION = (
-        "ZoeDepth (Bhat et al., 2023): depth in metres, rendered as its ControlNet was trained, from the 2nd to the 85th "
-        "percentile of the distances. N = indoor, K = streets, NK = chooses by itself."
+        "ZoeDepth (Bhat et al., 2023): depth in metres, rendered as its ControlNet was trained, from the 2nd to the "
+        "85th percentile of the distances. N = indoor, K = streets, NK = chooses by itself."
     )
     SEARCH_ALIASES = ["zoe", "zoedepth", "metric depth", "depth map", "depth"]
     DEFAULT = "zoedepth-n"
@@ -176,8 +188,8 @@ class FathomMarigoldDepth(_DepthNode):
 
     DISPLAY_NAME = "Fathom Marigold Depth"
     DESCRIPTION = (
-        "Marigold (Ke et al., 2024): relative depth by diffusion, fine detail at the price of time. The same seed gives "
-        "the same result."
+        "Marigold (Ke et al., 2024): relative depth by diffusion, fine detail at the price of time. The same seed "
+        "gives the same result."
     )
     SEARCH_ALIASES = ["marigold", "depth map", "depth", "diffusion depth"]
     DEFAULT = "marigold-depth"
@@ -292,8 +304,8 @@ class FathomMiDaSDepth:
 
     DISPLAY_NAME = "Fathom MiDaS Depth"
     DESCRIPTION = (
-        "MiDaS DPT (Ranftl et al., 2021), the annotator of the first depth and normal ControlNets. One run gives the depth "
-        "map, the normal map and the foreground."
+        "MiDaS DPT (Ranftl et al., 2021), the annotator of the first depth and normal ControlNets. One run gives the "
+        "depth map, the normal map and the foreground."
     )
     CATEGORY = DEPTH_CATEGORY
     SEARCH_ALIASES = ["midas", "dpt", "depth", "depth map", "disparity", "normal map"]
@@ -437,7 +449,9 @@ class FathomClassMask:
     """A mask of the classes that are named."""
 
     DISPLAY_NAME = "Fathom Class Mask"
-    DESCRIPTION = "Makes a mask of the classes you name, such as: person, sky. The legend of the segmentation lists them."
+    DESCRIPTION = (
+        "Makes a mask of the classes you name, such as: person, sky. The legend of the segmentation lists them."
+    )
     CATEGORY = SEGMENTATION_CATEGORY
     SEARCH_ALIASES = ["class mask", "segment mask", "mask by name", "semantic mask"]
     RETURN_TYPES = ("MASK",)

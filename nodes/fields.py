@@ -48,8 +48,8 @@ def resolution(default: int = 512) -> tuple[str, dict[str, Any]]:
             "min": 0,
             "max": 16384,
             "step": 8,
-            "tooltip": "Short side of the result in pixels; the aspect is kept. 0 = the size of the picture. The network "
-            "works at the nearest size it can, so higher finds finer detail and takes longer.",
+            "tooltip": "Short side of the result in pixels; the aspect is kept. 0 = the size of the picture. The "
+            "network works at the nearest size it can, so higher finds finer detail and takes longer.",
         },
     )
 

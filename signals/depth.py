@@ -73,7 +73,7 @@ class Depth:
         if not bool(good.all()):
             count = int((~good).sum())
             raise SignalError(
-                f"{count} of {good.numel()} depth values from {self.source or 'an unnamed source'} are NaN or infinite. "
+                f"{count} of {good.numel()} depth values of {self.source or 'an unnamed source'} are NaN or infinite. "
                 "Run the estimator in float32, or mark the pixels as not valid."
             )
         if self.kind == "metric":

@@ -43,7 +43,7 @@ def percentiles(values: Tensor, points: tuple[float, float], valid: Tensor | Non
         return low.expand(len(values))[:, None, None], high.expand(len(values))[:, None, None]
     if valid is None and points == (0.0, 100.0):
         return values.amin((1, 2), keepdim=True), values.amax((1, 2), keepdim=True)
-    rows = [v if m is None else v[m] for v, m in zip(values, valid if valid is not None else [None] * len(values), strict=True)]
+    rows = list(values) if valid is None else [v[m] for v, m in zip(values, valid, strict=True)]
     pairs = [[_percentile(row.reshape(-1), p) for row in rows] for p in points]
     low, high = (torch.stack(p)[:, None, None] for p in pairs)
     return low, high

@@ -112,7 +112,10 @@ class Segmentation:
         return table[self.labels]
 
     def mask(self, classes: Sequence[str | int]) -> Tensor:
-        """Where any of `classes` (names or labels) is: float32 (B,H,W), 0 or 1. Raises SettingError for an unknown one."""
+        """Where any of `classes` (names or labels) is: float32 (B,H,W), 0 or 1.
+
+        Raises SettingError for an unknown one.
+        """
         wanted = [label for c in classes for label in ([c] if isinstance(c, int) else self.palette.find(c))]
         if not wanted:
             raise SettingError("no class was named: give at least one class name or label.")

@@ -65,7 +65,10 @@ class ComfyUI:
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 [python, "main.py", *arguments],
-                cwd=checkout, stdout=log, stderr=subprocess.STDOUT, env=environment,
+                cwd=checkout,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
             )
         self._wait()
 

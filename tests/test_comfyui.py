@@ -77,3 +77,35 @@ def test_a_missing_model_is_told_on_the_node(comfyui, photo):
 
 def test_models_annotators_is_a_folder_of_comfyui(comfyui):
     assert "annotators" in comfyui.get("/models")
+
+
+def test_old_graphs_run_with_null_and_missing_widgets(comfyui, photo):
+    nodes = comfyui.get("/object_info")
+    old = nodes["MiDaS-DepthMapPreprocessor"]
+    assert old["deprecated"]
+    assert [old["input"]["optional"][n][0] for n in ("a", "bg_threshold", "resolution")] == ["FLOAT", "FLOAT", "INT"]
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
+        "2": {"class_type": "ControlNetPreprocessorSelector", "inputs": {"preprocessor": "none"}},
+        "3": {
+            "class_type": "AIO_Preprocessor",
+            "inputs": {"image": ["1", 0], "preprocessor": ["2", 0], "resolution": None},
+        },
+        "4": {
+            "class_type": "AIO_Preprocessor",
+            "inputs": {"image": ["3", 0], "preprocessor": "none", "resolution": 500},
+        },
+        "5": {"class_type": "SaveImage", "inputs": {"images": ["4", 0], "filename_prefix": "old"}},
+    }
+    entry = comfyui.run(graph)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    for widgets in ({}, {"a": None, "bg_threshold": None, "resolution": None}, {"resolution": 321}):
+        graph = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
+            "2": {"class_type": "MiDaS-DepthMapPreprocessor", "inputs": {"image": ["1", 0], **widgets}},
+            "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "old"}},
+        }
+        entry = comfyui.run(graph)
+        # The graph is accepted; without weights and without a hub the node itself says so.
+        message = next(m[1]["exception_message"] for m in entry["status"]["messages"] if m[0] == "execution_error")
+        assert "dpt_hybrid-midas-501f0c75.pt" in message

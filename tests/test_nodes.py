@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch
 import fathom
 from fathom import Depth
 from fathom.nodes import NODES, dropin, estimate
+
+ROOT = Path(__file__).parents[1]
 
 NODES_BY_ID = fathom.NODE_CLASS_MAPPINGS
 
@@ -161,3 +164,17 @@ def test_leres_cuts_as_the_old_node_did(through_tiny, scene):
 def test_ids_of_other_packs_are_left_alone():
     kept = dropin.free(lambda id: id == "AIO_Preprocessor")
     assert "AIO_Preprocessor" not in kept and "Inference_Core_AIO_Preprocessor" in kept
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
+def test_every_node_has_a_help_page_that_names_its_inputs(node):
+    page = ROOT / "web" / "docs" / f"{node.__name__}.md"
+    assert page.is_file(), f"{page.name} is missing"
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# {node.DISPLAY_NAME}\n")
+    for name in (*inputs(node), *node.RETURN_NAMES):
+        assert f"**{name}**" in text, f"{page.name} does not tell about {name}"
+
+
+def test_help_pages_have_a_node():
+    assert {p.stem for p in (ROOT / "web" / "docs").glob("*.md")} == {n.__name__ for n in NODES}

@@ -49,7 +49,7 @@ def test_views_and_graph_tensors_work():
 def test_pil_modes(mode):
     array = np.linspace(0, 255, 6 * 5).reshape(6, 5).astype(np.uint8)
     if mode == "I;16":
-        image = Image.fromarray((array.astype(np.uint16) * 257))
+        image = Image.fromarray(array.astype(np.uint16) * 257)
     elif mode == "F":
         image = Image.fromarray(array.astype(np.float32) / 255)
     else:

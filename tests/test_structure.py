@@ -56,7 +56,9 @@ def imports(path):
                 yield 0, alias.name, []
 
 
-@pytest.mark.parametrize(("path", "parts"), list(package_files()), ids=lambda p: "/".join(p) if isinstance(p, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "parts"), list(package_files()), ids=lambda p: "/".join(p) if isinstance(p, tuple) else ""
+)
 def test_imports_point_one_way(path, parts):
     here = room(parts)
     for level, module, names in imports(path):
@@ -79,7 +81,9 @@ def test_imports_point_one_way(path, parts):
 HOST_ONLY = ("comfy", "folder_paths", "server")
 
 
-@pytest.mark.parametrize(("path", "parts"), list(package_files()), ids=lambda p: "/".join(p) if isinstance(p, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "parts"), list(package_files()), ids=lambda p: "/".join(p) if isinstance(p, tuple) else ""
+)
 def test_only_the_host_names_comfyui(path, parts):
     if parts == ("annotator", "host.py"):
         return
@@ -88,7 +92,9 @@ def test_only_the_host_names_comfyui(path, parts):
 
 
 def test_importing_the_pack_brings_nothing_heavy():
-    heavy = "timm transformers diffusers controlnet_aux cv2 scipy skimage av trimesh torchvision huggingface_hub accelerate"
+    heavy = (
+        "timm transformers diffusers controlnet_aux cv2 scipy skimage av trimesh torchvision huggingface_hub accelerate"
+    )
     code = (
         "import sys, torch; before = set(sys.modules); import fathom; fathom.estimators();"
         "[n.INPUT_TYPES() for n in fathom.NODE_CLASS_MAPPINGS.values()];"
@@ -109,7 +115,18 @@ def test_requirements_are_lower_bounds_and_part_of_the_projects():
     for line in lines:
         assert re.fullmatch(r"[\w.-]+>=[\w.]+", line), line
     # What ComfyUI installs itself must not be asked for again, and cv2 has one build only.
-    core = {"torch", "torchvision", "torchaudio", "numpy", "pillow", "safetensors", "transformers", "scipy", "av", "einops"}
+    core = {
+        "torch",
+        "torchvision",
+        "torchaudio",
+        "numpy",
+        "pillow",
+        "safetensors",
+        "transformers",
+        "scipy",
+        "av",
+        "einops",
+    }
     names = [requirement_name(line) for line in lines]
     assert not core & set(names)
     assert [n for n in names if "opencv" in n] == ["opencv-python-headless"]

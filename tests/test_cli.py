@@ -1,0 +1,132 @@
+"""The shell: every command by its real entry point."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fathom
+from fathom import cli
+from fathom.signals.files import load_depth
+
+
+@pytest.fixture
+def photo(tmp_path, scene):
+    """A photo in a file."""
+    path = tmp_path / "photo.png"
+    Image.fromarray((scene[0].numpy() * 255).round().astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs `fathom ARGUMENTS` in this process: (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fathom", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call
+
+
+def test_the_installed_command_annotates_offline(tmp_path, photo):
+    done = subprocess.run(
+        [sys.executable, "-m", "fathom", "annotate", str(photo), "-o", str(tmp_path / "out")],
+        capture_output=True, text=True, cwd=tmp_path, env={"PATH": "", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    target = tmp_path / "out" / "photo_depth.png"
+    assert done.stdout.split() == [str(target)]
+    assert np.asarray(Image.open(target)).shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize("format", ["png", "png16", "exr", "npz"])
+def test_every_format_holds_the_same_depth(run, tmp_path, photo, scene, format):
+    assert run("annotate", photo, "-o", tmp_path, "-f", format, "-r", "64")[0] == 0
+    expected = fathom.load("fathom-tiny")((scene * 255).round() / 255, 64)
+    written = tmp_path / ("photo_depth." + {"png16": "png"}.get(format, format))
+    if format == "png":
+        levels = (expected.to_image()[0].numpy() * 255).round()
+        assert np.abs(np.asarray(Image.open(written)).astype(float) - levels).max() <= 1
+        return
+    depth = load_depth(written)
+    assert depth.kind == "ordinal"
+    step = float(expected.values.amax() - expected.values.amin()) / 65534 if format == "png16" else 1e-4
+    torch.testing.assert_close(depth.values, expected.values, rtol=0, atol=step)
+
+
+def test_upright_by_exif(run, tmp_path):
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40), "grey").save(path, exif=exif)
+    assert run("annotate", path, "-o", tmp_path)[0] == 0
+    assert Image.open(tmp_path / "turned_depth.png").size == (40, 80)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no-such.png"], "there is no file no-such.png"),
+        (["."], "is a folder"),
+        (["photo.png", "-e", "fathom-tony"], "Did you mean fathom-tiny"),
+        (["photo.png", "-r", "-4"], "resolution must lie in 0..16384"),
+        (["text.png"], "is not a picture"),
+        (["photo.png", "sub/photo.png"], "would both be written"),
+        (["photo.png", "--weights", "text.png"], "text.png"),
+    ],
+)
+def test_errors_are_one_paragraph_and_status_1(run, tmp_path, photo, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "photo.png").write_bytes(photo.read_bytes())
+    status, _, err = run("annotate", *arguments)
+    assert status == 1 and words in err.replace("\n", " ") and "Traceback" not in err
+
+
+def test_misuse_is_status_2(run):
+    status, _, err = run("annotate")
+    assert status == 2 and "Missing argument" in err
+
+
+def test_models_lists_every_estimator(run):
+    status, out, _ = run("models")
+    assert status == 0
+    for e in fathom.estimators().values():
+        line = next(part for part in out.splitlines() if part.split()[0] == e.id)
+        assert e.licence.name.split()[0] in line
+    assert "comes with Fathom" in out
+
+
+def test_the_models_page_is_the_registrys(run):
+    from pathlib import Path
+
+    page = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert run("models", "--markdown")[1] in page, "run: fathom models --markdown, and put the table in docs/models.md"
+
+
+def test_verify_tells_a_file_that_is_not_the_published_one(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("FATHOM_MODELS", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
+    assert run("models", "verify")[0] == 0
+    source = fathom.estimators()["midas-dpt-hybrid"].sources[0]
+    with open(tmp_path / source.file, "wb") as file:
+        file.truncate(source.size)
+    status, out, _ = run("models", "verify")
+    assert status == 1 and "mismatch" in out and source.file in out
+
+
+def test_compare_lays_results_out(run, tmp_path, photo):
+    target = tmp_path / "sheet.png"
+    assert run("compare", photo, "-e", "fathom-tiny", "-o", target, "-r", "64")[0] == 0
+    assert Image.open(target).size[0] > 2 * 85

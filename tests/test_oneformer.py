@@ -1,0 +1,258 @@
+"""OneFormer: the published numbers, the authors' own layout, labels in strips of classes."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fathom
+from fathom.annotator import runtime, sizing
+from fathom.annotator.weights import Checkpoint
+from fathom.models import estimator
+
+DATA = Path(__file__).parent / "data"
+IDS = {"ade20k": "oneformer-ade20k", "coco": "oneformer-coco"}
+
+
+def tiny(key: str = "ade20k") -> Any:
+    return estimator(IDS[key]).tiny()
+
+
+def picture(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, height, width, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def lively(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Seeded weights under which a signal stays alive through the norms, so that labels differ."""
+    generator, state = torch.Generator().manual_seed(4), {}
+    for name, tensor in module.state_dict().items():
+        noise = torch.randn(tensor.shape, generator=generator)
+        if not tensor.is_floating_point():
+            state[name] = tensor
+        elif tensor.ndim > 1:
+            state[name] = noise * (2 / tensor[0].numel()) ** 0.5
+        else:
+            state[name] = 0.1 * noise + (name.endswith(("weight", "running_var", "layer_scale_parameter")))
+    return state
+
+
+def detectron2_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The layout of the authors' files, written from the side of transformers' names."""
+    rules = [
+        (
+            r"^model\.pixel_level_module\.encoder\.embeddings\.patch_embeddings\.projection\.",
+            "backbone.patch_embed.proj.",
+        ),
+        (r"^model\.pixel_level_module\.encoder\.embeddings\.norm\.", "backbone.patch_embed.norm."),
+        (r"^model\.pixel_level_module\.encoder\.encoder\.", "backbone."),
+        (r"^(backbone\..*)layernorm_before", r"\1norm1"),
+        (r"^(backbone\..*)layernorm_after", r"\1norm2"),
+        (r"^(backbone\..*)attention\.output\.dense", r"\1attn.proj"),
+        (r"^(backbone\..*)attention\.self\.", r"\1attn."),
+        (r"^(backbone\..*)intermediate\.dense", r"\1mlp.fc1"),
+        (r"^(backbone\..*)output\.dense", r"\1mlp.fc2"),
+        (r"^model\.pixel_level_module\.decoder\.", "sem_seg_head.pixel_decoder."),
+        (r"(pixel_decoder\.(?:adapter|layer)_1)\.0\.", r"\1."),
+        (r"(pixel_decoder\.(?:adapter|layer)_1)\.1\.", r"\1.norm."),
+        (r"(pixel_decoder\.)input_projections", r"\1input_proj"),
+        (r"(pixel_decoder\.)mask_projection", r"\1mask_features"),
+        (r"(pixel_decoder\.)(level_embed|encoder)", r"\1transformer.\2"),
+        (r"(transformer\.encoder\..*)self_attn_layer_norm", r"\1norm1"),
+        (r"(transformer\.encoder\..*)final_layer_norm", r"\1norm2"),
+        (r"(transformer\.encoder\..*)fc([12])\.", r"\1linear\2."),
+        (r"^model\.transformer_module\.queries_embedder", "sem_seg_head.predictor.query_embed"),
+        (r"^model\.transformer_module\.(decoder\.)?", "sem_seg_head.predictor."),
+        (r"(predictor\.)query_input_projection", r"\1class_input_proj"),
+        (r"(predictor\.)query_transformer", r"\1class_transformer"),
+        (r"(predictor\.mask_embed\.layers\.\d)\.0\.", r"\1."),
+        (r"(predictor\.)layers\.(\d+)\.(cross|self)_attn\.", r"\1transformer_\3_attention_layers.\2."),
+        (r"(predictor\.)layers\.(\d+)\.ffn\.", r"\1transformer_ffn_layers.\2."),
+        (r"^model\.task_encoder\.task_mlp\.layers\.(\d)\.0\.", r"task_mlp.layers.\1."),
+    ]
+    stage = "model.pixel_level_module.encoder.hidden_states_norms.stage"
+    norms = {f"{stage}{i + 1}.": f"backbone.norm{i}." for i in range(4)}
+    named = {}
+    for name, tensor in tensors.items():
+        for old, new in norms.items():
+            name = name.replace(old, new)
+        for pattern, to in rules:
+            name = re.sub(pattern, to, name)
+        named[name] = tensor
+    joined = {}
+    for name, tensor in named.items():
+        if match := re.fullmatch(r"(backbone\..*attn\.)query\.(weight|bias)", name):
+            parts = [named[f"{match[1]}{part}.{match[2]}"] for part in ("query", "key", "value")]
+            joined[f"{match[1]}qkv.{match[2]}"] = torch.cat(parts)
+        elif match := re.fullmatch(r"(.*transformer_self_.*\.self_attn\.)q_proj\.(weight|bias)", name):
+            parts = [named[f"{match[1]}{part}_proj.{match[2]}"] for part in "qkv"]
+            joined[f"{match[1]}in_proj_{match[2]}"] = torch.cat(parts)
+        elif not re.search(r"attn\.(key|value)\.|transformer_self_.*\.[kv]_proj\.", name):
+            joined[name] = tensor
+    return joined
+
+
+def test_the_authors_layout_gives_the_same_scores(tmp_path: Path) -> None:
+    chosen = tiny()
+    state = lively(chosen.build(Checkpoint(Path(), {})))
+    other = detectron2_names(state)
+    assert not any(name.startswith("model.") for name in other)
+    other |= {"text_encoder.token_embedding.weight": torch.zeros(4, 4), "prompt_ctx.weight": torch.zeros(2, 2)}
+    other |= {"criterion.empty_weight": torch.ones(151), "text_projector.layers.0.weight": torch.zeros(2, 2)}
+    other |= {"backbone.layers.0.blocks.0.attn.relative_position_index": torch.zeros(16, 16, dtype=torch.long)}
+    torch.save({**state, "model.text_mapper.prompt_ctx.weight": torch.zeros(2, 2)}, tmp_path / "hub.bin")
+    torch.save({"model": other, "iteration": 5}, tmp_path / "authors.pth")
+    a, b = (runtime.load(chosen, tmp_path / name, device="cpu") for name in ("hub.bin", "authors.pth"))
+    pixels = torch.randn(1, 3, 50, 70, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        scores = a.network(pixels)
+        assert scores.std() > 1e-3
+        assert torch.equal(scores, b.network(pixels))
+
+
+def test_every_name_of_the_authors_file_has_a_place() -> None:
+    with gzip.open(DATA / "oneformer/ade20k.json.gz", "rt") as file:
+        names = json.load(file)["tensors"]
+    chosen = estimator("oneformer-ade20k")
+    with runtime.parameters_on_meta():
+        expected = set(chosen.build(Checkpoint(Path(), {})).state_dict())
+    held = {n: torch.empty(t["shape"], device="meta") for n, t in names.items() if "position_index" not in n}
+    other = detectron2_names({n: t for n, t in held.items() if n.startswith("model.")})
+    assert set(chosen.translate(other)) == expected
+    assert {n for n in held if not n.startswith("criterion.")} == expected
+
+
+def test_the_backbone_is_transformers_swin() -> None:
+    from transformers import SwinConfig
+    from transformers.models.swin.modeling_swin import SwinBackbone
+
+    from fathom.models._swin import Swin
+
+    config = SwinConfig(
+        **{"embed_dim": 12, "depths": [2, 3, 1], "num_heads": [2, 3, 4], "window_size": 5, "image_size": 40},
+        out_features=["stage1", "stage2", "stage3"],
+    )
+    theirs = SwinBackbone(config).eval()
+    ours = Swin(12, (2, 3, 1), (2, 3, 4), 5).eval()
+    generator = torch.Generator().manual_seed(0)
+    for p in theirs.parameters():
+        p.data = torch.randn(p.shape, generator=generator) * 0.2
+    renamed = {}
+    for name, tensor in theirs.state_dict().items():
+        # Names of newer transformers; those of 4.x pass unchanged.
+        name = name.removeprefix("swin.").replace("relative_position_bias.relative", "relative")
+        for old in ("query", "key", "value"):
+            name = name.replace(f"attention.{old[0]}_proj", f"attention.self.{old}")
+        name = name.replace("attention.o_proj", "attention.output.dense").replace("mlp.fc1", "intermediate.dense")
+        name = name.replace("mlp.fc2", "output.dense")
+        renamed[re.sub(r"attention\.(relative)", r"attention.self.\1", name)] = tensor
+    ours.load_state_dict({n: t for n, t in renamed.items() if n in ours.state_dict()})
+    for size in ((40, 40), (37, 83), (4, 200), (1, 1), (61, 5)):
+        pixels = torch.randn(2, 3, *size, generator=generator)
+        with torch.no_grad():
+            for a, b in zip(ours(pixels).feature_maps, theirs(pixels).feature_maps, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (64, 48), (3, 200)])
+@pytest.mark.parametrize("elements", [1, 5000, 2**25])
+def test_labels_class_by_class(size: tuple[int, int], elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.randn(2, 23, 16, 12, generator=torch.Generator().manual_seed(1))
+    scores[:, 7] = scores[:, 3]  # ties
+    whole = torch.nn.functional.interpolate(scores, size, mode="bilinear", align_corners=False).argmax(1)
+    monkeypatch.setattr(sizing, "_ARGMAX_ELEMENTS", elements)
+    assert torch.equal(sizing.argmax_at(scores, size), whole)
+
+
+def test_the_networks_size_is_the_published_rule() -> None:
+    ade, coco = (estimator(id) for id in IDS.values())
+    assert ade.fit(427, 640, None).network == (640, 959) and ade.fit(720, 480, None).network == (960, 640)
+    assert coco.fit(427, 640, None).network == (800, 1199) and coco.fit(1000, 400, None).network == (1333, 533)
+    assert ade.fit(50, 3000, None).network == (42, 2560) and ade.fit(1, 16384, None).network == (1, 2560)
+    assert ade.fit(427, 640, 2048).network == (640, 959)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (65, 1), (30, 3)])
+@pytest.mark.parametrize("key", list(IDS))
+def test_extreme_pictures_run(size: tuple[int, int], key: str, tiny_annotator: Any) -> None:
+    annotator = tiny_annotator(IDS[key])
+    assert annotator(picture(*size)).labels.shape == (1, *size)
+    assert min(annotator(picture(*size), resolution=3).labels.shape[1:]) == 3
+
+
+def test_a_batch_equals_single_runs(tiny_annotator: Any) -> None:
+    annotator = tiny_annotator("oneformer-coco")
+    batch = picture(48, 64, 3)
+    together = annotator(batch, resolution=40).labels
+    for i in range(3):
+        assert torch.equal(together[i : i + 1], annotator(batch[i : i + 1], resolution=40).labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_runs(dtype: torch.dtype, seeded: Any, tmp_path: Path) -> None:
+    chosen = tiny()
+    torch.save(seeded(chosen.build(Checkpoint(Path(), {}))), tmp_path / "tiny.bin")
+    annotator = runtime.load(chosen, tmp_path / "tiny.bin", "cpu", dtype)
+    assert annotator(picture(40, 40)).labels.amax() < 150
+
+
+def test_another_data_set_is_told(seeded: Any, tmp_path: Path) -> None:
+    torch.save(seeded(tiny("coco").build(Checkpoint(Path(), {}))), tmp_path / "coco.bin")
+    with pytest.raises(fathom.WeightsError, match="133 classes"):
+        runtime.load(tiny("ade20k"), tmp_path / "coco.bin")
+
+
+def fill_module() -> Any:
+    spec = importlib.util.spec_from_file_location("fill", DATA / "fill.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("key", list(IDS))
+def test_published_layout_gives_the_published_numbers(key: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    fill = fill_module()
+    with gzip.open(DATA / f"oneformer/{key}.json.gz", "rt") as file:
+        manifest = json.load(file)
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({k: torch.from_numpy(v) for k, v in fill.state_dict(manifest, 0).items()}, path)
+    annotator = runtime.load(estimator(IDS[key]), path, device="cpu")
+    path.unlink()
+    assert sum(p.numel() for p in annotator.network.parameters()) == annotator.estimator.parameters
+    with np.load(DATA / "oneformer/goldens.npz") as goldens:
+        for height, width in ((480, 672), (512, 512), (640, 416)):
+            name = f"{height}x{width}"
+            field = torch.from_numpy(fill.field(0, f"input/{name}", height, width, -2.0, 2.0))[None]
+            with torch.inference_mode():
+                scores = annotator.network(field)[0]
+            assert (scores.argmax(0).numpy() == goldens[f"{key}/{name}"]).mean() >= 0.999
+            top = scores.topk(2, 0).values
+            margin = (top[0] - top[1])[::4, ::4].numpy()
+            expected = goldens[f"{key}/{name}/margin"].astype(np.float32)
+            assert np.abs(margin - expected).max() <= 1e-3 * expected.max()
+        with Image.open(DATA / "inputs/land640x427.png") as image:
+            labels = annotator(image.convert("RGB")).labels[0].numpy()
+        assert (labels == goldens[f"{key}/land640x427"]).mean() >= 0.999
+
+
+def test_pil_resizes_bit_for_bit_in_either_order() -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(3)
+    for before, after in (((40, 33), (13, 24)), ((76, 57), (46, 25)), ((12, 48), (3, 65)), ((17, 9), (63, 78))):
+        levels = rng.integers(0, 256, (*before, 3), dtype=np.uint8)
+        expected = np.asarray(Image.fromarray(levels).resize(after[::-1], Image.Resampling.BILINEAR))
+        pixels = torch.from_numpy(levels).permute(2, 0, 1)[None] / 255
+        ours = (sizing.resize(pixels, after, "bilinear_pil")[0] * 255).round().permute(1, 2, 0).numpy()
+        assert np.abs(ours - expected).max() <= (0 if before[0] - after[0] <= 2 * (before[1] - after[1]) else 1)

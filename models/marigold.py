@@ -1,0 +1,348 @@
+"""Marigold: depth and surface normals by a diffusion model (Ke et al., CVPR 2024, arXiv 2312.02145; arXiv 2505.09358).
+
+The pipelines, the schedulers and the networks are those of diffusers (MarigoldDepthPipeline,
+MarigoldNormalsPipeline); here stand the sizes around them, the loading of the repository's folder and the seeds.
+The repositories for intrinsic images (albedo, shading) give none of Depth, Normals, Segmentation and are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..annotator import host
+from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option
+from ..annotator.runtime import parameters_on_meta
+from ..annotator.sizing import Fit, Size, bounded
+from ..annotator.weights import Checkpoint, Found, Source, load_strict, read
+from ..errors import WeightsError
+from ..signals import Depth, Normals, Signal
+from ..signals.depth import DepthLook
+from ..signals.normals import unit_vectors
+
+_SCHEDULERS = ("DDIMScheduler", "LCMScheduler")
+_EMPTY_PROMPT = (49406, 49407)  # CLIP's tokens of "": begin and end
+_VAE_SCALE = 8
+
+
+class Marigold(nn.Module):
+    """The networks of a Marigold repository, driven by diffusers' own pipeline.
+
+    config: the contents of model_index.json ("model_index") and of the folders' configurations ("unet", "vae",
+    "scheduler"). normals: which of the two pipelines. text: the embedding of the empty prompt, in place of the
+    text encoder.
+    """
+
+    def __init__(self, config: Mapping[str, Any], normals: bool) -> None:
+        super().__init__()
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        self.config, self.normals = config, normals
+        self.unet = UNet2DConditionModel.from_config(dict(config["unet"]))
+        self.vae = AutoencoderKL.from_config(dict(config["vae"]))
+        self.text: Tensor
+        self.register_buffer("text", torch.zeros(1, len(_EMPTY_PROMPT), config["unet"]["cross_attention_dim"]))
+
+    @property
+    def default_steps(self) -> int:
+        """The denoising steps that the repository recommends."""
+        return int(self.config["model_index"].get("default_denoising_steps") or 1)
+
+    def forward(
+        self,
+        pixels: Tensor,
+        steps: int = 0,
+        ensemble_size: int = 1,
+        seed: int = 0,
+        tick: Callable[[], Any] = lambda: None,
+    ) -> Tensor:
+        """(B,3,h,w) in -1..1, at the processing resolution -> depth (B,h,w), 0 near to 1 far, or normals (B,3,h,w).
+
+        steps: 0 = the repository's default. seed: every picture starts from it anew, so a batch equals single
+        runs. tick: called after each denoising step of each member of each ensemble.
+        """
+        pipe = self._pipeline(tick)
+        parts = [
+            pipe(
+                picture,
+                num_inference_steps=steps or self.default_steps,
+                ensemble_size=ensemble_size,
+                processing_resolution=0,
+                match_input_resolution=False,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="pt",
+            ).prediction
+            for picture in pixels.split(1)
+        ]
+        result = torch.cat(parts)
+        return result if self.normals else result[:, 0]
+
+    def _pipeline(self, tick: Callable[[], Any]) -> Any:
+        import diffusers
+        from diffusers.pipelines.marigold.marigold_image_processing import MarigoldImageProcessor
+
+        index, scheduler = self.config["model_index"], self.config["scheduler"]
+        parts = {
+            "unet": self.unet,
+            "vae": self.vae,
+            "scheduler": getattr(diffusers, scheduler["_class_name"]).from_config(dict(scheduler)),
+            "text_encoder": None,
+            "tokenizer": None,
+        }
+        if self.normals:
+            pipe: Any = diffusers.MarigoldNormalsPipeline(
+                **parts,  # pyright: ignore[reportArgumentType]
+                prediction_type="normals",
+                use_full_z_range=index.get("use_full_z_range", True),
+            )
+        else:
+            pipe = diffusers.MarigoldDepthPipeline(
+                **parts,  # pyright: ignore[reportArgumentType]
+                prediction_type="depth",
+                scale_invariant=index.get("scale_invariant", True),
+                shift_invariant=index.get("shift_invariant", True),
+            )
+        pipe.empty_text_embedding = self.text
+        # Pictures come resized and normalised.
+        pipe.image_processor = MarigoldImageProcessor(pipe.vae_scale_factor, do_normalize=False, do_range_check=False)
+
+        def progress_bar(iterable: Any, **_: Any) -> Any:
+            # The pipeline reports two loops: over the members (a range) and over the timesteps (a tensor).
+            for item in iterable:
+                yield item
+                if isinstance(iterable, Tensor):
+                    tick()
+
+        pipe.progress_bar = progress_bar
+        return pipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarigoldEstimator(Estimator):
+    """config: the configuration, as in `Marigold`, of a network that comes as one file; None = the folder's."""
+
+    config: Mapping[str, Any] | None = None
+
+    # ------------------------------------------------------------------------------ the network
+
+    def read(self, found: Found) -> Checkpoint:
+        """All parts of the folder as one checkpoint: "unet.*", "vae.*" and "text", the empty prompt's embedding."""
+        if found.path.name != "model_index.json" and self.config is not None:
+            return read(found)
+        if found.path.name != "model_index.json":
+            raise WeightsError(
+                f"{self.name}: {found.path} is one file; Marigold is a diffusers folder with model_index.json, unet, "
+                "vae, text_encoder and scheduler. Give the folder."
+            )
+        names = {"model_index": "model_index.json", "scheduler": "scheduler/scheduler_config.json"}
+        names |= {part: f"{part}/config.json" for part in ("unet", "vae", "text_encoder")}
+        config = {part: self._json(found, name) for part, name in names.items()}
+        tensors = {"text": self._empty_prompt(found, config["text_encoder"])}
+        for part in ("unet", "vae"):
+            held = self._part(found, part, "diffusion_pytorch_model").tensors
+            tensors |= {f"{part}.{name}": tensor for name, tensor in held.items()}
+        return Checkpoint(found.path, tensors, config, layout=found.layout, found=found)
+
+    def _json(self, found: Found, name: str) -> dict[str, Any]:
+        path = found.root / name
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{self.name}: {path} is missing or no JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise WeightsError(f"{self.name}: {path} should hold a JSON object, but holds {type(value).__name__}.")
+        return value
+
+    def _part(self, found: Found, part: str, stem: str) -> Checkpoint:
+        bins = "pytorch_model" if part == "text_encoder" else stem
+        names = [f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{bins}.bin", f"{bins}.fp16.bin"]
+        for name in names:
+            if (found.root / part / name).is_file():
+                return read(found.root / part / name)
+        raise WeightsError(f"{self.name}: {found.root / part} holds none of {', '.join(names)}.")
+
+    def _empty_prompt(self, found: Found, config: Mapping[str, Any]) -> Tensor:
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        held = self._part(found, "text_encoder", "model")
+        with parameters_on_meta():
+            encoder = CLIPTextModel(CLIPTextConfig(**config))
+        # Newer transformers leave out the outer name that the files carry.
+        outer = "text_model." if next(iter(encoder.state_dict())).startswith("text_model.") else ""
+        tensors = {outer + name.removeprefix("text_model."): tensor for name, tensor in held.tensors.items()}
+        extras = {"*position_ids": "counts upwards"}
+        load_strict(encoder, tensors, extras=extras, name=f"{self.name}, text encoder", path=held.path)
+        with torch.no_grad():
+            return encoder.float().eval()(torch.tensor([_EMPTY_PROMPT]))[0].detach()
+
+    def adapt(self, checkpoint: Checkpoint) -> Estimator:
+        if checkpoint.config is None:
+            return self
+        kind = str(checkpoint.config["model_index"].get("_class_name"))
+        depth = ("MarigoldDepthPipeline", "MarigoldPipeline")
+        wanted = ("MarigoldNormalsPipeline",) if self.produces == "normals" else depth
+        if kind not in wanted:
+            raise WeightsError(f"{self.name}: {checkpoint.path} describes a {kind}, expected {' or '.join(wanted)}.")
+        scheduler = checkpoint.config["scheduler"].get("_class_name")
+        if scheduler not in _SCHEDULERS:
+            raise WeightsError(
+                f"{self.name}: the scheduler beside {checkpoint.path} is {scheduler!r}, "
+                f"expected {' or '.join(_SCHEDULERS)}."
+            )
+        return self
+
+    def build(self, checkpoint: Checkpoint) -> nn.Module:
+        config = checkpoint.config or self.config
+        if config is None:
+            raise WeightsError(f"{self.name}: {checkpoint.path} comes without the configuration of its networks.")
+        return Marigold(config, self.produces == "normals")
+
+    def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        # The autoencoder is Stable Diffusion 2's, whose file names its attention in the way of diffusers 0.10.
+        old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+        pattern = re.compile(r"(vae\..*\.attentions\.\d+\.)(query|key|value|proj_attn)\.")
+        return {pattern.sub(lambda m: f"{m[1]}{old[m[2]]}.", name): tensor for name, tensor in tensors.items()}
+
+    def tiny(self) -> Estimator:
+        down, up = ["DownBlock2D", "CrossAttnDownBlock2D"], ["CrossAttnUpBlock2D", "UpBlock2D"]
+        unet = {
+            **{"in_channels": 8, "out_channels": 4, "block_out_channels": [8, 16], "layers_per_block": 1},
+            **{"down_block_types": down, "up_block_types": up, "cross_attention_dim": 8, "attention_head_dim": 4},
+            **{"norm_num_groups": 4, "use_linear_projection": True},
+        }
+        vae = {
+            **{"block_out_channels": [4, 4, 4, 8], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 2},
+            **{"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
+        }
+        scheduler = {
+            **{"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "prediction_type": "v_prediction"},
+            **{"timestep_spacing": "trailing", "rescale_betas_zero_snr": True, "clip_sample": False},
+        }
+        index = {"default_denoising_steps": 2}
+        config = {"model_index": index, "unet": unet, "vae": vae, "scheduler": scheduler}
+        options = tuple(replace(o, default=64) if o.name == "processing_resolution" else o for o in self.options)
+        return replace(self, config=config, options=options)
+
+    # ------------------------------------------------------------------------------ one picture's way
+
+    def fit(self, height: int, width: int, resolution: int | None) -> Fit:
+        return self.plan(height, width, resolution, self.settings({}))
+
+    def plan(self, height: int, width: int, resolution: int | None, options: Mapping[str, Any]) -> Fit:
+        """The long side is `processing_resolution` (0 = the picture's own size, at most 4 megapixels); `resolution`
+        is the result's alone."""
+        if edge := options["processing_resolution"]:
+            longer = max(height, width)
+            network = (max(1, height * edge // longer), max(1, width * edge // longer))
+        else:
+            rows, columns = bounded(height, width, _VAE_SCALE)
+            network = (max(1, int(rows)), max(1, int(columns)))
+        return Fit((height, width), network, "bilinear_aa", "bilinear")
+
+    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+        inside = next(network.parameters()).dtype
+        steps = options["steps"] or network.default_steps
+        members, seed = options["ensemble_size"], options["seed"]
+        parts = []
+        with host.progress(len(pixels) * members * steps, self.name, "step") as bar:
+            for picture in pixels.split(1):
+                # In diffusers' order, to the bit: ensembles are aligned by gradients that are mostly rounding.
+                entering = fit.enter(self.normalise(picture)).to(inside)
+                raw = network(entering, steps, members, seed, bar.update).float()
+                parts.append(fit.leave(raw[:, None] if raw.ndim == 3 else raw, size))
+        return torch.cat(parts)
+
+    def signal(self, raw: Tensor) -> Signal:
+        if self.produces == "normals":
+            # The published frame is ours: x right, y up, z towards the viewer.
+            return Normals(unit_vectors(raw.permute(0, 2, 3, 1)), None, self.name)
+        # The published values are 0 at the near plane and 1 at the far plane, which the model chooses.
+        return Depth(1 - raw[:, 0], "affine_depth", source=self.name, look=DepthLook(fixed=(0, 1)))
+
+    def memory_required(self, batch: int, fit: Fit, dtype: torch.dtype) -> int:
+        # One picture after the other.
+        network, picture = fit.network[0] * fit.network[1], fit.source[0] * fit.source[1]
+        return network * (self.memory * dtype.itemsize // 4) + picture * 12 * (2 * batch + 2)
+
+
+def _options(edge: int = 768) -> tuple[Option, ...]:
+    return (
+        Option("steps", 0, 0, 1000, about="Denoising steps; 0 = what the model's publisher recommends."),
+        Option("ensemble_size", 1, 1, 100, about="Predictions to combine; 3 or more are steadier, and slower."),
+        Option("seed", 0, 0, 2**64 - 1, about="Start of the noise; every picture of a batch starts from the same."),
+        Option(
+            "processing_resolution",
+            edge,
+            0,
+            4096,
+            about="Long side that the network sees, in pixels; 0 = the picture's own.",
+        ),
+    )
+
+
+def _sources(repo: str, unet: str | None = None, revision: str = "main") -> tuple[Source, ...]:
+    configs = tuple(f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
+    sources = []
+    for variant in ("", ".fp16"):
+        main = f"unet/diffusion_pytorch_model{variant}.safetensors"
+        vae = f"vae/diffusion_pytorch_model{variant}.safetensors"
+        text = f"text_encoder/model{variant}.safetensors"
+        also = (*configs, "scheduler/scheduler_config.json", main, vae, text)
+        pins = {main: (unet, None)} if unet and not variant else {}
+        sources.append(Source(repo, "model_index.json", "diffusers", also, revision=revision, pins=pins))
+    return tuple(sources)
+
+
+_RAIL = Licence(
+    "CreativeML Open RAIL++-M", True, "https://huggingface.co/stabilityai/stable-diffusion-2/blob/main/LICENSE-MODEL"
+)
+
+
+def _marigold(id: str, name: str, repo: str, about: str, licence: Licence, unet: str | None = None) -> Estimator:
+    return MarigoldEstimator(
+        id=id,
+        name=name,
+        family="marigold",
+        produces="normals" if "normals" in repo else "depth",
+        licence=licence,
+        parameters=949_576_107,
+        sources=_sources(repo, unet),
+        about=about,
+        memory=8000,
+        options=_options(),
+        mean=HALF_MEAN,
+        std=HALF_STD,
+    )
+
+
+ESTIMATORS: tuple[Estimator, ...] = (
+    _marigold(
+        "marigold-depth",
+        "Marigold Depth",
+        "prs-eth/marigold-depth-v1-1",
+        "Fine detail and clean edges in a few diffusion steps; relative distance, slow without a GPU.",
+        _RAIL,
+        "ad9342d79bb5773bb3fae5e55cbe5aa7f9c9433ba30dc1ace18998d4fb5dd9a2",
+    ),
+    _marigold(
+        "marigold-depth-lcm",
+        "Marigold Depth LCM",
+        "prs-eth/marigold-depth-lcm-v1-0",
+        "The first Marigold distilled to one step: faster, somewhat softer.",
+        Licence("terms not seen", None, "https://huggingface.co/prs-eth/marigold-depth-lcm-v1-0"),
+        "b29dbc05cd2af1ed20492e0c84b323747231dd7bbe52b5f7309f5ecc487e4153",
+    ),
+    _marigold(
+        "marigold-normals",
+        "Marigold Normals",
+        "prs-eth/marigold-normals-v1-1",
+        "Surface normals with fine relief in a few diffusion steps; slow without a GPU.",
+        _RAIL,
+    ),
+)

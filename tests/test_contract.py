@@ -74,7 +74,7 @@ def test_descriptions_are_complete(id):
     assert e.produces in TYPES
     assert e.sources or e.embedded, "an estimator needs somewhere to get its weights from"
     for source in e.sources:
-        assert source.repo.count("/") == 1 and source.file and source.url.startswith("https://")
+        assert (source.on_hub or source.on_web) and source.file and source.url.startswith("https://")
         assert source.sha256 is None or len(source.sha256) == 64
 
 

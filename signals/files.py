@@ -10,6 +10,7 @@ The description is JSON: kind, focal, source, look, and how the numbers are stor
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -189,6 +190,17 @@ def read_plane(path: str | Path) -> tuple[Tensor, int, str | None]:
             len(plane.unique()),
         )
     return plane, bits, text
+
+
+def fingerprint(path: str | Path) -> str:
+    """A hash of a depth file and of the .json beside a PNG: it changes when what would be loaded does."""
+    path = Path(path)
+    made = hashlib.sha256()
+    with reading(path):
+        for part in (path, path.with_suffix(".json")) if path.suffix.lower() == ".png" else (path,):
+            if part.is_file():
+                made.update(hashlib.sha256(part.read_bytes()).digest())
+    return made.hexdigest()
 
 
 def write_whole(contents: Mapping[Path, bytes]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from fathom import Depth, FathomError, SettingError, SignalError
 from fathom.signals import DepthLook, exr, files
 from fathom.signals.depth import depth_from_metres
@@ -337,3 +338,39 @@ def test_texts_travel_in_every_format(tmp_path: Path) -> None:
         assert {k: str(stored[k]) for k in texts} == texts
     with safe_open(tmp_path / "d.safetensors", "pt") as stored:
         assert texts.items() <= stored.metadata().items()
+
+
+# ---------------------------------------------------------------------------------------------- nodes
+
+
+@pytest.mark.parametrize("format", list(files.FORMATS))
+def test_nodes_save_numbered_and_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    from fathom.nodes.depth_io import FathomLoadDepth, FathomSaveDepth
+
+    monkeypatch.chdir(tmp_path)
+    suffix = files.FORMATS[format]
+    depth = random_depth(batch=2)
+    for first in (1, 3 if format in ("png16", "exr") else 2):
+        hidden = {"prompt": {"1": {}}, "extra_pnginfo": {"workflow": {}}}
+        told = FathomSaveDepth().execute(depth, "sub/d_%width%", format, **hidden)
+        assert told["result"][0] is depth and len(told["ui"]["images"]) == (2 if format == "png16" else 0)
+        assert any(p.name.endswith(f"_{first:05}_{suffix}") for p in (tmp_path / "sub").iterdir())
+    file = next(p for p in sorted((tmp_path / "sub").iterdir()) if p.suffix == suffix).relative_to(tmp_path).as_posix()
+    assert FathomLoadDepth.VALIDATE_INPUTS(file) is True
+    back, image = FathomLoadDepth().execute(file)
+    assert back.kind == depth.kind and image.shape[1:] == (37, 53, 3)
+    before = FathomLoadDepth.IS_CHANGED(file)
+    (tmp_path / file).write_bytes(b"other")
+    assert FathomLoadDepth.IS_CHANGED(file) != before
+    assert "no file" in str(FathomLoadDepth.VALIDATE_INPUTS("sub/gone.exr"))
+
+
+def test_node_saves_nothing_outside_the_output_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fathom.nodes.depth_io import FathomSaveDepth
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    for prefix in ("../d", "a/../../d", str(tmp_path / "d")):
+        with pytest.raises(SettingError, match="outside"):
+            FathomSaveDepth().execute(random_depth(), prefix, "exr")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"] and not list((tmp_path / "out").iterdir())

@@ -1,0 +1,415 @@
+"""Nodes that bring depth in from pictures, files and other nodes, and out again."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..annotator import host
+from ..signals import Depth
+from ..signals.files import FORMATS, fingerprint, save_series
+from ..tools import convert
+from .fields import SCOPE
+
+CATEGORY = "Fathom/Depth In and Out"
+UNKNOWN = "0 = unknown."
+
+
+def depth_input(tooltip: str = "The depth of any Fathom node.") -> tuple[str, dict[str, Any]]:
+    """The socket for a depth."""
+    return "FATHOM_DEPTH", {"tooltip": tooltip}
+
+
+def number(default: float, least: float, most: float, step: float, tooltip: str) -> tuple[str, dict[str, Any]]:
+    """A widget for a number."""
+    settings = {"default": default, "min": least, "max": most, "step": step, "round": False, "tooltip": tooltip}
+    return "FLOAT", settings
+
+
+def metres(which: str, use: str) -> tuple[str, dict[str, Any]]:
+    """The widget for the distance of the closest or farthest pixel."""
+    told = f"Metres of the {which} pixel, for depth that has none of its own: {use} {UNKNOWN}"
+    return number(0.0, 0.0, 1e6, 0.01, told)
+
+
+class FathomDepthFromImage:
+    """A depth map picture as a typed depth."""
+
+    DISPLAY_NAME = "Fathom Depth from Image"
+    DESCRIPTION = "Turns a grey depth map from any other node or program into a depth that Fathom's tools understand."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["image to depth", "depth map to depth", "import depth", "disparity", "z-depth"]
+    RETURN_TYPES = ("FATHOM_DEPTH",)
+    RETURN_NAMES = ("depth",)
+    OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "image": ("IMAGE", {"tooltip": "The grey depth map. A coloured one is refused."}),
+                "meaning": (
+                    ["inverse", "metric", "disparity"],
+                    {
+                        "default": "inverse",
+                        "tooltip": "What grey is. inverse: 1/distance, as depth maps for ControlNet are. metric: "
+                        "distance. disparity: the shift between two cameras, in pixels.",
+                    },
+                ),
+                "scale": number(1.0, 1e-9, 1e9, 0.001, "What white (1.0) stands for, in the unit."),
+                "unit": (
+                    ["relative", *convert.METRES],
+                    {
+                        "default": "relative",
+                        "tooltip": "The unit of the scale; for inverse it is 1/unit. relative = unknown.",
+                    },
+                ),
+                "near": (
+                    ["auto", "white", "black"],
+                    {
+                        "default": "auto",
+                        "tooltip": "Which end of the grey scale is close. auto: white for inverse and disparity, black "
+                        "for metric.",
+                    },
+                ),
+            },
+            "optional": {
+                "focal": number(0.0, 0.0, 1e6, 0.1, f"Focal length in pixels of this picture. {UNKNOWN}"),
+                "baseline": number(
+                    0.0, 0.0, 1e3, 0.001, f"For disparity: metres between the two cameras. {UNKNOWN}"
+                ),
+                "valid": ("MASK", {"tooltip": "White where the depth was measured. Without it: everywhere."}),
+            },
+        }
+
+    def execute(
+        self,
+        image: Any,
+        meaning: str,
+        scale: float,
+        unit: str,
+        near: str,
+        focal: float = 0.0,
+        baseline: float = 0.0,
+        valid: Any = None,
+    ) -> tuple[Depth]:
+        made: Any = convert.depth_from_image
+        return (made(image, meaning, scale, unit, near, focal or None, baseline or None, valid),)
+
+
+class FathomDepthToImage:
+    """A depth as a grey picture."""
+
+    DISPLAY_NAME = "Fathom Depth to Image"
+    DESCRIPTION = "Draws a depth as a grey picture, near is white, with the range that you choose."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["depth map", "normalize depth", "remap depth", "render depth", "preview depth"]
+    RETURN_TYPES = ("IMAGE",)
+    RETURN_NAMES = ("image",)
+    OUTPUT_TOOLTIPS = ("The depth map, near is white; black where nothing was measured.",)
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "depth": depth_input(),
+                "mode": (
+                    ["min-max", "percentile", "fixed"],
+                    {
+                        "default": "min-max",
+                        "tooltip": "What becomes black and white. min-max: the farthest and the closest pixel. "
+                        "percentile: low and high below, so that a few odd pixels do not matter. fixed: the distances "
+                        "far and near, for metric depth.",
+                    },
+                ),
+                "scope": SCOPE,
+                "gamma": number(1.0, 0.01, 100.0, 0.01, "Power on grey: below 1 lifts what is far, above darkens it."),
+            },
+            "optional": {
+                "low": number(2.0, 0.0, 100.0, 0.1, "For percentile: the percentile that becomes black."),
+                "high": number(98.0, 0.0, 100.0, 0.1, "For percentile: the percentile that becomes white."),
+                "near": number(0.0, 0.0, 1e6, 0.01, "For fixed: metres that become white."),
+                "far": number(0.0, 0.0, 1e6, 0.01, "For fixed: metres that become black."),
+                "space": (
+                    ["inverse", "metres"],
+                    {
+                        "default": "inverse",
+                        "tooltip": "What grey is even in. inverse: 1/distance, fine steps close by. metres: distance, "
+                        "for metric depth.",
+                    },
+                ),
+            },
+        }
+
+    def execute(
+        self,
+        depth: Depth,
+        mode: str,
+        scope: str,
+        gamma: float,
+        low: float = 2.0,
+        high: float = 98.0,
+        near: float = 0.0,
+        far: float = 0.0,
+        space: str = "inverse",
+    ) -> tuple[Any]:
+        made: Any = convert.depth_to_image
+        return (made(depth, mode, scope, gamma, low, high, near or None, far or None, space),)
+
+
+class FathomConvertDepth:
+    """A depth as metres, inverse or disparity."""
+
+    DISPLAY_NAME = "Fathom Convert Depth"
+    DESCRIPTION = (
+        "Makes a depth metric, from the distances of its closest and farthest pixel or from known points, and gives "
+        "its numbers as metres, 1/metre or disparity."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["metric depth", "calibrate depth", "disparity", "inverse depth", "scale depth", "align depth"]
+    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE", "STRING")
+    RETURN_NAMES = ("depth", "numbers", "report")
+    OUTPUT_TOOLTIPS = (
+        "The depth in metres, for Fathom's depth tools.",
+        "The bare numbers as a float picture, not stretched to 0..1.",
+        "What was done, as JSON; after a fit to points the error that is left, in metres.",
+    )
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "depth": depth_input(),
+                "to": (
+                    ["metric", "inverse", "disparity"],
+                    {
+                        "default": "metric",
+                        "tooltip": "What the numbers are: metres, 1/metre, or pixels between two cameras.",
+                    },
+                ),
+            },
+            "optional": {
+                "near": metres("closest", "with far it makes the depth metric."),
+                "far": metres("farthest", "with near it makes the depth metric."),
+                "points": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "Known distances instead of near and far: one point per line as x y metres, in "
+                        "pixels of the depth. Two or more.",
+                    },
+                ),
+                "focal": number(0.0, 0.0, 1e6, 0.1, "Focal length in pixels. 0 = the depth's own."),
+                "baseline": number(0.0, 0.0, 1e3, 0.001, "For disparity: metres between the two cameras."),
+            },
+        }
+
+    def execute(
+        self,
+        depth: Depth,
+        to: str,
+        near: float = 0.0,
+        far: float = 0.0,
+        points: str = "",
+        focal: float = 0.0,
+        baseline: float = 0.0,
+    ) -> tuple[Depth, Any, str]:
+        made: Any = convert.convert_depth
+        metric, numbers, report = made(
+            depth, to, near or None, far or None, focal or None, baseline or None, points or None
+        )
+        return metric, convert.numbers_to_image(numbers), report
+
+
+class FathomDepthFromGeometry:
+    """The depth of ComfyUI's own geometry nodes."""
+
+    DISPLAY_NAME = "Fathom Depth from Geometry"
+    DESCRIPTION = "Takes the depth of ComfyUI's own Depth Anything 3 and MoGe nodes, with its metres, holes and lens."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["da3", "depth anything 3", "moge", "geometry to depth", "metric depth"]
+    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
+    RETURN_NAMES = ("depth", "image")
+    OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "units": (
+                    ["metres", "relative"],
+                    {
+                        "default": "metres",
+                        "tooltip": "What the model's distances are; the geometry does not say it. metres: Depth "
+                        "Anything 3 Metric, MoGe 2. relative: Depth Anything 3 Small, Base, Mono, MoGe 1, panoramas.",
+                    },
+                ),
+            },
+            "optional": {
+                "da3_geometry": ("DA3_GEOMETRY", {"tooltip": "From Run Depth Anything 3."}),
+                "moge_geometry": ("MOGE_GEOMETRY", {"tooltip": "From Run MoGe Inference. Connect one of the two."}),
+            },
+        }
+
+    def execute(self, units: str, da3_geometry: Any = None, moge_geometry: Any = None) -> tuple[Depth, Any]:
+        made: Any = convert.depth_from_geometry
+        depth = made(moge_geometry if da3_geometry is None else da3_geometry, units)
+        return depth, depth.to_image()
+
+
+class FathomSaveDepth:
+    """Depth into files of the output folder."""
+
+    DISPLAY_NAME = "Fathom Save Depth"
+    DESCRIPTION = (
+        "Saves a depth so that it comes back as it was: with its kind, what is valid, focal length and the workflow."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["export depth", "16-bit png", "exr", "z channel", "npz", "write depth"]
+    RETURN_TYPES = ("FATHOM_DEPTH",)
+    RETURN_NAMES = ("depth",)
+    OUTPUT_TOOLTIPS = ("The depth that came in.",)
+    FUNCTION = "execute"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "depth": depth_input(),
+                "filename_prefix": (
+                    "STRING",
+                    {
+                        "default": "depth/fathom",
+                        "tooltip": "Name in the output folder, as in Save Image: folders and marks such as "
+                        "%date:yyyy-MM-dd% and %width% work.",
+                    },
+                ),
+                "format": (
+                    list(FORMATS),
+                    {
+                        "default": "exr",
+                        "tooltip": "exr: exact, channel Z, one file per picture. png16: 65535 steps, viewable, one "
+                        "file per picture and its description beside it. npz, safetensors: exact, a batch in one file.",
+                    },
+                ),
+            },
+            "optional": {
+                "metres": (
+                    "BOOLEAN",
+                    {
+                        "default": False,
+                        "tooltip": "For exr: Z holds metres, as renderers and compositing programs expect, instead of "
+                        "1/metre. Metric depth only.",
+                    },
+                ),
+                "scope": SCOPE,
+            },
+            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
+        }
+
+    def execute(
+        self,
+        depth: Depth,
+        filename_prefix: str,
+        format: str,
+        metres: bool = False,
+        scope: str = "image",
+        prompt: Any = None,
+        extra_pnginfo: Any = None,
+    ) -> dict[str, Any]:
+        height, width = depth.values.shape[1:]
+        first, _ = host.output_file(filename_prefix, FORMATS[format], width, height)
+        written = save_series(depth, first, metres=metres, scope=scope, texts=_texts(prompt, extra_pnginfo))
+        folder = first.parent.relative_to(host.output_folder())
+        shown = [{"filename": p.name, "subfolder": folder.as_posix(), "type": "output"} for p in written]
+        # The front end shows pictures only.
+        return {"ui": {"images": shown if format == "png16" else []}, "result": (depth,)}
+
+
+def _texts(prompt: Any, extra: Any) -> dict[str, str]:
+    """What Save Image embeds in its pictures."""
+    if not host.embeds_metadata():
+        return {}
+    named = {**({} if prompt is None else {"prompt": prompt}), **(extra or {})}
+    return {name: json.dumps(value) for name, value in named.items()}
+
+
+class FathomLoadDepth:
+    """Depth from a file of the input folder."""
+
+    DISPLAY_NAME = "Fathom Load Depth"
+    DESCRIPTION = "Loads a depth that Fathom saved, or the depth in another program's 16-bit PNG or EXR file."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["import depth", "16-bit png", "exr", "z channel", "npz", "read depth"]
+    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
+    RETURN_NAMES = ("depth", "image")
+    OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "file": (
+                    host.input_files(tuple(FORMATS.values())),
+                    {
+                        "image_upload": True,
+                        "tooltip": "A PNG, EXR, npz or safetensors file in ComfyUI's input folder. PNG can be uploaded "
+                        "here; put other files into the folder.",
+                    },
+                ),
+            },
+            "optional": {
+                "meaning": (
+                    ["as saved", "inverse", "metric", "disparity"],
+                    {
+                        "default": "as saved",
+                        "tooltip": "as saved: a file of Fathom says it itself. Otherwise what another program's "
+                        "numbers are: 1/distance, distance, or disparity.",
+                    },
+                ),
+                "scale": number(1.0, 1e-9, 1e9, 0.001, "For other programs' files: what the number 1 stands for."),
+                "unit": (
+                    ["relative", *convert.METRES],
+                    {
+                        "default": "m",
+                        "tooltip": "For other programs' files: the unit of the scale. Depth cameras often write mm.",
+                    },
+                ),
+            },
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **_: Any) -> str:
+        return fingerprint(host.input_file(file))
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
+        try:
+            host.input_file(file)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    def execute(
+        self, file: str, meaning: str = "as saved", scale: float = 1.0, unit: str = "m"
+    ) -> tuple[Depth, Any]:
+        made: Any = convert.depth_from_file
+        depth = made(host.input_file(file), meaning, scale, unit)
+        return depth, depth.to_image()
+
+
+NODES = (
+    FathomDepthFromImage,
+    FathomDepthToImage,
+    FathomConvertDepth,
+    FathomDepthFromGeometry,
+    FathomSaveDepth,
+    FathomLoadDepth,
+)

@@ -1,0 +1,201 @@
+"""Nodes that join depth and regions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import SettingError
+from ..signals import Depth
+from ..tools import regions
+from .depth_io import depth_input, number
+from .fields import IMAGE
+
+CATEGORY = "Fathom/Regions"
+
+_REGIONS: dict[str, Any] = {
+    "masks": (
+        "MASK",
+        {
+            "tooltip": "One mask per region; a smaller one is resized. For a batch of pictures: one mask for all, or "
+            "the same number for each, those of the first picture first."
+        },
+    ),
+    "segmentation": ("FATHOM_SEGMENTATION", {"tooltip": "Every class is a region. Connect this or masks."}),
+}
+_STATISTIC: tuple[list[str], dict[str, Any]] = (
+    ["median", "mean", "percentile"],
+    {"default": "median", "tooltip": "How a region's depth is measured. The median is not misled by a few pixels."},
+)
+_PERCENTILE = number(50.0, 0.0, 100.0, 0.5, "For percentile: 0 = the region's farthest, 100 = its closest pixel.")
+_ERODE: tuple[str, dict[str, Any]] = (
+    "INT",
+    {
+        "default": 4,
+        "min": 0,
+        "max": 256,
+        "tooltip": "Pixels at a region's border that are not measured, because depth is blurred there. About the "
+        "width of the blur.",
+    },
+)
+
+
+def _either(masks: Any, segmentation: Any) -> Any:
+    if (masks is None) == (segmentation is None):
+        raise SettingError("connect either masks or segmentation: one of them says what the regions are.")
+    return segmentation if masks is None else masks
+
+
+class FathomDepthByRegion:
+    """A depth with the borders of regions."""
+
+    DISPLAY_NAME = "Fathom Depth by Region"
+    DESCRIPTION = (
+        "Gives depth the crisp borders of masks or of a segmentation: each region flat at one depth, or with its own "
+        "shape continued to its border."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["sharpen depth", "flatten depth", "depth per object", "depth statistics", "average depth of mask"]
+    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE", "STRING")
+    RETURN_NAMES = ("depth", "image", "statistics")
+    OUTPUT_TOOLTIPS = (
+        "The depth, for Fathom's depth tools.",
+        "The depth as a picture, near is white.",
+        "The numbers of every region, as JSON.",
+    )
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "depth": depth_input(),
+                "fill": (
+                    ["edge-snapping", "flat"],
+                    {
+                        "default": "edge-snapping",
+                        "tooltip": "edge-snapping: keep each region's shape and continue it to its border. flat: the "
+                        "whole region at one depth.",
+                    },
+                ),
+                "statistic": _STATISTIC,
+                "percentile": _PERCENTILE,
+                "erode": _ERODE,
+            },
+            "optional": dict(_REGIONS),
+        }
+
+    def execute(
+        self,
+        depth: Depth,
+        fill: str,
+        statistic: str,
+        percentile: float,
+        erode: int,
+        masks: Any = None,
+        segmentation: Any = None,
+    ) -> tuple[Depth, Any, str]:
+        made: Any = regions.depth_by_region
+        crisp, told = made(depth, _either(masks, segmentation), statistic, percentile, erode, fill)
+        return crisp, crisp.to_image(), told
+
+
+class FathomOrderRegions:
+    """Regions from nearest to farthest."""
+
+    DISPLAY_NAME = "Fathom Order Regions"
+    DESCRIPTION = "Sorts masks or the classes of a segmentation from nearest to farthest: which face is furthest back?"
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["sort masks", "nearest mask", "farthest", "depth order", "front to back", "layer order"]
+    RETURN_TYPES = ("MASK", "MASK", "STRING")
+    RETURN_NAMES = ("ordered", "kth", "order")
+    OUTPUT_TOOLTIPS = (
+        "All regions, nearest first.",
+        "The region that k names, one per picture.",
+        "The order with every region's numbers, as JSON.",
+    )
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "depth": depth_input(),
+                "k": (
+                    "INT",
+                    {
+                        "default": 1,
+                        "min": -1000,
+                        "max": 1000,
+                        "tooltip": "Which region to give: 1 = nearest, 2 = the next; -1 = farthest.",
+                    },
+                ),
+                "statistic": _STATISTIC,
+                "percentile": _PERCENTILE,
+                "erode": _ERODE,
+            },
+            "optional": dict(_REGIONS),
+        }
+
+    def execute(
+        self,
+        depth: Depth,
+        k: int,
+        statistic: str,
+        percentile: float,
+        erode: int,
+        masks: Any = None,
+        segmentation: Any = None,
+    ) -> tuple[Any, Any, str]:
+        made: Any = regions.order_regions
+        return made(depth, _either(masks, segmentation), k, statistic, percentile, erode)
+
+
+class FathomRefineEdges:
+    """Depth edges after the photo."""
+
+    DISPLAY_NAME = "Fathom Refine Edges"
+    DESCRIPTION = "Moves the soft edges of a depth to the edges of the photo, and enlarges the depth to its size."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["guided filter", "joint bilateral", "upsample depth", "sharpen depth", "clean depth edges"]
+    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
+    RETURN_NAMES = ("depth", "image")
+    OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
+    FUNCTION = "execute"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "depth": depth_input(),
+                "image": IMAGE,
+                "radius": (
+                    "INT",
+                    {
+                        "default": 6,
+                        "min": 1,
+                        "max": 64,
+                        "tooltip": "How far edges may move, in pixels of the photo. About the width of the blur.",
+                    },
+                ),
+                "sensitivity": number(
+                    0.03, 0.0001, 1.0, 0.001, "The step in colour that counts as an edge: smaller finds fainter edges."
+                ),
+                "method": (
+                    ["joint", "guided"],
+                    {
+                        "default": "joint",
+                        "tooltip": "joint: sharper, slower the larger the radius. guided: fast, softer.",
+                    },
+                ),
+            }
+        }
+
+    def execute(
+        self, depth: Depth, image: Any, radius: int, sensitivity: float, method: str
+    ) -> tuple[Depth, Any]:
+        made: Any = regions.refine_edges
+        refined = made(depth, image, radius, sensitivity, method)
+        return refined, refined.to_image()
+
+
+NODES = (FathomDepthByRegion, FathomOrderRegions, FathomRefineEdges)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from fathom import Depth, PictureError, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.atmosphere import TREATMENTS, band_style, blend_by_depth, dream_halo, fog, gaussian

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from fathom import Depth, PictureError, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.files import save_depth

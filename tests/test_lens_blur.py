@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from fathom import Depth, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.lens_blur import _Lens, lens_blur

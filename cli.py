@@ -199,10 +199,15 @@ def list_models(
         return
     table = Table("id", "makes", "parameters", "licence of the weights", "on disk", box=None)
     for e in estimators().values():
-        size = e.sources[0].size if e.sources else None
-        where = _where(e) or "no" + (f", {size / 1e6:,.0f} MB to fetch" if size else "")
+        where = _where(e) or f"no, {_megabytes(e)} to fetch"
         table.add_row(e.id, e.produces, f"{e.parameters / 1e6:,.1f} M", str(e.licence), where)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _megabytes(e: Any) -> str:
+    """The size of an estimator's download; about, where no page tells it: four bytes a parameter."""
+    size = e.sources[0].size
+    return f"{size / 1e6:,.0f} MB" if size else f"about {e.parameters * 4 / 1e6:,.0f} MB"
 
 
 def markdown_table() -> str:
@@ -211,8 +216,7 @@ def markdown_table() -> str:
 
     rows = ["| id | makes | parameters | download | licence of the weights | |", "|---|---|---|---|---|---|"]
     for e in estimators().values():
-        size = e.sources[0].size if e.sources else None
-        fetch = f"{size / 1e6:,.0f} MB" if size else "comes along" if e.embedded else ""
+        fetch = "comes along" if e.embedded else _megabytes(e)
         licence = f"[{e.licence}]({e.licence.url})" if e.licence.url else str(e.licence)
         rows.append(f"| `{e.id}` | {e.produces} | {e.parameters / 1e6:,.1f} M | {fetch} | {licence} | {e.about} |")
     return "\n".join(rows) + "\n"

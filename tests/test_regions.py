@@ -65,6 +65,14 @@ def test_a_slanted_plane_stays_one_and_its_border_is_exact() -> None:
     assert float((blurred.values[0] - truth).abs().amax()) > 0.3
 
 
+def test_strips_do_not_show_in_crisp_depth(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    blurred = Depth(gaussian(scenes.depth[:1].reciprocal(), 1.5), "metric")
+    regions = Segmentation(scenes.regions[:1], palette(int(scenes.regions.max()) + 1))
+    whole, _ = depth_by_region(blurred, regions)
+    monkeypatch.setattr("fathom.tools.regions._STRIP", 32)
+    assert torch.allclose(depth_by_region(blurred, regions)[0].values, whole.values, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("statistic", "percentile", "wanted"),
     [("median", 0, 3), ("mean", 0, 22.0), ("percentile", 0, 1.0), ("percentile", 75, 4.0), ("percentile", 100, 100.0)],

@@ -241,17 +241,35 @@ def _snapped(
     for region in found:
         if not bool((sure & region.where).any()):
             sure |= region.where & known  # too thin to have a core
+    low, high = _extent(values, sure, labels, len(found))
+    # A slope may lead beyond what the core shows, but not far.
+    margin = _BEYOND * (high - low)
+    low, high = (low - margin).clamp_min(least), high + margin
+    made, filled = values.clone(), sure.clone()
+    height = len(values)
+    halo = 3 * erode + 2  # what the slope's mean and the rings reach
+    for top in range(0, height, _STRIP):
+        host.check_interrupt()
+        rows = slice(max(top - halo, 0), min(top + _STRIP + halo, height))
+        inner = slice(top - rows.start, min(top + _STRIP, height) - rows.start)
+        if bool(sure[rows].all()):
+            continue
+        strip = (plane[rows] for plane in (values, sure, labels, known, low, high))
+        value, new = _continued(*strip, erode=erode)
+        made[top : top + _STRIP], filled[top : top + _STRIP] = value[inner], new[inner]
+    return torch.where(filled, made, values), filled | known
+
+
+def _continued(
+    values: Tensor, sure: Tensor, labels: Tensor, known: Tensor, low: Tensor, high: Tensor, erode: int
+) -> tuple[Tensor, Tensor]:
+    """What is `sure` continued ring by ring along its slope, within low..high, and what is filled then; (H,W) each."""
     value = torch.where(sure, values, torch.zeros_like(values))
     # A plane is straight in inverse depth, so what lies beside the core follows from its slope there.
     slope, sloped = _slope(value, sure, labels)
     for _ in range(erode):
         slope = _gather(slope, sloped.to(value), labels, itself=True)[0]
-    low, high = _extent(value, sure, labels, len(found))
-    # A slope may lead beyond what the core shows, but not far.
-    margin = _BEYOND * (high - low)
-    low, high = (low - margin).clamp_min(least), high + margin
     for _ in range(2 * erode + 1):
-        host.check_interrupt()
         moved, weight = _gather(torch.cat([value[None], slope]), sure.to(value), labels, along=True)
         # Outside all regions nothing is made up where nothing was measured.
         new = ~sure & (weight > 0) & (known | (labels >= 0))
@@ -260,7 +278,7 @@ def _snapped(
         value = torch.where(new, moved[0].clamp(low, high), value)
         slope = torch.where(new, moved[1:], slope)
         sure = sure | new
-    return torch.where(sure, value, values), sure | known
+    return value, sure
 
 
 _NEIGHBOURS = ((-1, 0), (1, 0), (0, -1), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))

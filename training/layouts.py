@@ -841,7 +841,7 @@ def backdrop(s: Layout, distance: float) -> None:
     style = s.count(0, 5)
     scale = distance
     if style == 0:
-        s.place((0, 0, distance), yaw=s.uniform(-0.5, 0.5), pitch=s.uniform(-0.1, 0.1))
+        s.place((0, 0, distance), yaw=float(s.rng.normal(0, 0.2)), pitch=float(s.rng.normal(0, 0.04)))
         s.add(CARD, (0, 0, 0), (100, 1, 100), s.material(scale, plain=0.4), (0, math.pi / 2, 0))
     elif style == 1:
         s.indoor = True
@@ -849,10 +849,13 @@ def backdrop(s: Layout, distance: float) -> None:
             s.place((0, 0, distance), yaw=side * s.uniform(0.4, 1.1))
             s.add(CARD, (side * 50, 0, 0), (50, 1, 100), s.material(scale), (0, math.pi / 2, 0))
     elif style in (2, 3):
-        s.place((0, 0, distance * s.uniform(1.5, 4)), yaw=s.uniform(-0.4, 0.4))
+        s.place((0, 0, distance * s.uniform(1.5, 4)), yaw=float(s.rng.normal(0, 0.15)))
         s.add(CARD, (0, 0, 0), (100, 1, 100), s.material(scale, plain=0.3), (0, math.pi / 2, 0))
-    else:
+    if style > 3 or s.chance(0.4):
         ground(s, scale, -s.uniform(0.4, 1.2) * max(scale, 0.5))
+    if style > 3:
+        if s.chance(0.3):
+            hills(s)
         if s.chance(0.6):
             for _ in range(s.count(2, 6)):
                 z = scale * s.spread(1.0, 12)
@@ -994,7 +997,7 @@ def floating(s: Layout) -> None:
             (0, 0, 0),
             (60, 1, 60),
             s.material(2.0),
-            (s.uniform(-0.9, 0.9), math.pi / 2 + s.uniform(-0.9, 0.9), 0.0),
+            (s.uniform(-0.5, 0.5), math.pi / 2 + s.uniform(-0.5, 0.5), 0.0),
         )
     for _ in range(s.count(2, 16)):
         z = s.spread(1.0, 7.0)

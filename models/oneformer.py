@@ -43,14 +43,11 @@ class OneFormer(nn.Module):
         from transformers.models.oneformer.modeling_oneformer import OneFormerModel
 
         # transformers' own backbone is built with one block per stage, for its widths alone.
-        few = SwinConfig(
-            embed_dim=swin["width"],
-            depths=[1] * len(swin["depths"]),
-            num_heads=[1] * len(swin["depths"]),
-            out_features=[f"stage{i + 1}" for i in range(len(swin["depths"]))],
-        )
+        stages = len(swin["depths"])
+        few: dict[str, Any] = {"embed_dim": swin["width"], "depths": [1] * stages, "num_heads": [1] * stages}
+        few["out_features"] = [f"stage{i + 1}" for i in range(stages)]
         config = OneFormerConfig(
-            backbone_config=few,  # pyright: ignore[reportArgumentType]
+            backbone_config=SwinConfig(**few),  # pyright: ignore[reportArgumentType]
             use_auxiliary_loss=False,
             output_auxiliary_logits=False,
             **settings,
@@ -221,7 +218,7 @@ def _oneformer(id: str, name: str, palette: str, about: str, sources: tuple[Sour
         parameters=rule["parameters"],
         sources=sources,
         about=about,
-        memory=7000,
+        memory=2000,
         extras=_EXTRAS,
         palette=palette,
         queries=rule["queries"],

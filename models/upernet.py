@@ -31,13 +31,12 @@ class UperNet(nn.Module):
         super().__init__()
         from transformers import ConvNextConfig, UperNetConfig, UperNetForSemanticSegmentation
 
-        stages = [f"stage{i + 1}" for i in range(4)]
-        config = UperNetConfig(
-            backbone_config=ConvNextConfig(**backbone, out_features=stages),  # pyright: ignore[reportArgumentType]
-            hidden_size=width,
-            num_labels=classes,
-            use_auxiliary_head=False,
-        )
+        stages = [f"stage{i + 1}" for i in range(len(backbone["depths"]))]
+        settings: dict[str, Any] = {
+            "backbone_config": ConvNextConfig(**{**backbone, "out_features": stages}),
+            **{"hidden_size": width, "num_labels": classes, "use_auxiliary_head": False},
+        }
+        config = UperNetConfig(**settings)
         whole = UperNetForSemanticSegmentation(config)
         self.backbone, self.decode_head = whole.backbone, whole.decode_head
 
@@ -106,7 +105,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
             ),
         ),
         about="150 classes of ADE20K with a quarter of OneFormer's size, for small machines; coarser regions.",
-        memory=5000,
+        memory=2200,
         extras={"auxiliary_head.*": "a second head that helps training alone"},
     ),
 )

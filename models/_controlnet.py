@@ -5,9 +5,7 @@ from __future__ import annotations
 from ..annotator.sizing import MAX_NETWORK_PIXELS, Filter, Size, bounded, round_to
 
 
-def controlnet_picture(
-    height: int, width: int, resolution: int, most: int = MAX_NETWORK_PIXELS
-) -> tuple[Size, Filter]:
+def controlnet_picture(height: int, width: int, resolution: int, most: int = MAX_NETWORK_PIXELS) -> tuple[Size, Filter]:
     """((height, width), filter) of the picture that a ControlNet annotator hands to its network.
 
     resolution: the short side asked for, 0 = the picture's own. Each side is rounded, half to even, to a multiple of

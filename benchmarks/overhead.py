@@ -14,8 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import fathom
 import torch
+
+import fathom
 from fathom.annotator import weights
 from fathom.annotator.runtime import Annotator
 

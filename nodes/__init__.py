@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from ..annotator import host
-from . import bundle, dropin, estimate, geometry, sensors
+from . import bundle, depth_io, depth_tools, dropin, estimate, geometry, regions, sensors
 
-NODES: tuple[type, ...] = (*estimate.NODES, *geometry.NODES, *sensors.NODES, *bundle.NODES)
+NODES: tuple[type, ...] = (
+    *estimate.NODES,
+    *depth_io.NODES,
+    *depth_tools.NODES,
+    *regions.NODES,
+    *geometry.NODES,
+    *sensors.NODES,
+    *bundle.NODES,
+)
 _DROP_INS = dropin.free(host.holds_node)
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {**{node.__name__: node for node in NODES}, **_DROP_INS}

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from fathom import Depth, FathomError, Normals, Segmentation, SettingError
 from fathom.models import estimator
 from fathom.signals import DepthLook, Palette
@@ -264,9 +265,10 @@ def test_a_file_is_hashed_once_until_it_changes(tmp_path):
 @pytest.fixture
 def tiny(tmp_path, seeded, monkeypatch):
     """nodes.bundle over a tiny estimator whose weights lie in tmp_path, and bundles in tmp_path/bundles."""
+    from safetensors.torch import save_file
+
     from fathom.annotator.weights import Checkpoint
     from fathom.nodes import bundle as nodes
-    from safetensors.torch import save_file
 
     path = tmp_path / "tiny.safetensors"
     small = estimator("fathom-tiny").tiny()
@@ -339,8 +341,9 @@ def test_another_process_loads_it_without_importing_a_network(tiny, scene, tmp_p
 
 
 def test_other_weights_make_another_bundle(tiny, forwards, scene, seeded):
-    from fathom.nodes import bundle as nodes
     from safetensors.torch import load_file, save_file
+
+    from fathom.nodes import bundle as nodes
 
     one = nodes.make_bundle(scene, {"depth": "fathom-tiny"}, 64)
     save_file({k: v * 1.01 for k, v in load_file(tiny).items()}, tiny)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+
 from fathom import Depth, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
 from fathom.tools import geometry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from fathom import Depth, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.parallax import PATHS, camera_path, parallax

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fathom import Depth, PictureError, SettingError
 from fathom.tools import sensors
-from PIL import Image
 
 # ------------------------------------------------------------------------------ HEIC
 #

@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
+from hub import COMMIT, Hub
+
 from fathom.annotator import host, weights
 from fathom.annotator.weights import Source
 from fathom.errors import WeightsError
-from hub import COMMIT, Hub
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -56,12 +56,14 @@ def main() -> None:
         sample = file.convert("RGB")
     tiny = fathom.load("fathom-tiny")(sample)
     picture = torch.from_numpy(np.array(sample, dtype=np.float32) / 255)[None]
-    save("first-run", ("assets/sample.png", picture), ("sample_depth.png", tiny.to_image()), folder=ROOT / "docs" / "images")
+    both = ("assets/sample.png", picture), ("sample_depth.png", tiny.to_image())
+    save("first-run", *both, folder=ROOT / "docs" / "images")
 
     image, depth, regions = scene(4, "vista")
     here = ("Picture", image)
     save("FathomFog", here, ("density 0.05 per metre", fog(image, depth, 0.05)[0]))
-    save("FathomDepthField", here, ("ramp", grey(depth_field(depth))), ("band", grey(depth_field(depth, "band", 0.1, 0.4))))
+    band = depth_field(depth, "band", 0.1, 0.4)
+    save("FathomDepthField", here, ("ramp", grey(depth_field(depth))), ("band", grey(band)))
     save("FathomDepthToNormals", here, ("geometric", geometric_normals(depth).to_image("opengl")))
     save("FathomMiDaSNormal", here, ("a = 2 pi", sobel_normals(Depth(depth.values * 40, "affine_inverse")).to_image()))
 

@@ -28,7 +28,7 @@ def inputs(node):
 def test_a_node_is_declared_completely(id):
     node = NODES_BY_ID[id]
     assert fathom.NODE_DISPLAY_NAME_MAPPINGS[id] == node.DISPLAY_NAME
-    assert node.DESCRIPTION.endswith(".") and node.CATEGORY
+    assert node.DESCRIPTION.endswith((".", "?")) and node.CATEGORY
     for name, spec in inputs(node).items():
         assert spec[1].get("tooltip"), f"{id}.{name} has no tooltip"
         if isinstance(spec[0], list) and "default" in spec[1]:

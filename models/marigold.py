@@ -338,7 +338,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "Marigold Depth LCM",
         "prs-eth/marigold-depth-lcm-v1-0",
         "The first Marigold distilled to one step: faster, somewhat softer.",
-        Licence("terms not seen", None, "https://huggingface.co/prs-eth/marigold-depth-lcm-v1-0"),
+        Licence("not stated", None, "https://huggingface.co/prs-eth/marigold-depth-lcm-v1-0"),
         "b29dbc05cd2af1ed20492e0c84b323747231dd7bbe52b5f7309f5ecc487e4153",
     ),
     _marigold(

@@ -130,7 +130,7 @@ class OneFormerEstimator(Estimator):
 def labelling_memory(per_pixel: int, batch: int, fit: Fit, dtype: torch.dtype) -> int:
     """Bytes of a forward of one picture after the other, with the picture in its forms and the work of `argmax_at`."""
     network, picture = fit.network[0] * fit.network[1], fit.source[0] * fit.source[1]
-    return network * (per_pixel * dtype.itemsize // 4) + picture * (12 * batch + 60) + 2**29
+    return network * (per_pixel * dtype.itemsize // 4) + picture * (12 * batch + 60) + 2**30
 
 
 # ------------------------------------------------------------------------------------------------ names

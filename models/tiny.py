@@ -20,6 +20,8 @@ from ..annotator.sizing import Fit, bounded, round_to
 from ..annotator.weights import Checkpoint
 from ..signals import Depth
 
+SHORT = 192  # pixels
+
 
 class InvertedResidual(nn.Module):
     """Expand, depthwise convolution, project; added to the input where the shapes agree.
@@ -155,9 +157,9 @@ class Tiny(Estimator):
         return replace(self, width=8, depth=1, context=1, embedded=None)
 
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:
-        # Most of its training pictures were 100 to 160 high; photographs come out best a little above that.
-        short = 192 if resolution is None else resolution or min(height, width)
-        scale = short / min(height, width)
+        # Most of its training pictures were 100 to 160 high and photographs come out best a little above that, so
+        # `resolution` sizes the result alone: on larger pictures the network loses sight of the whole.
+        scale = SHORT / min(height, width)
         inner = bounded(height * scale, width * scale, 32)
         size = round_to(inner[0], 32), round_to(inner[1], 32)
         return Fit((height, width), size, "bilinear_aa", "bilinear")

@@ -141,10 +141,10 @@ def parameters_on_meta() -> Iterator[None]:
     """
     register = nn.Module.register_parameter
 
-    def on_meta(module: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        register(module, name, param)
+    def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        register(self, name, param)
         if param is not None:
-            module._parameters[name] = nn.Parameter(param.data.to("meta"), requires_grad=False)
+            self._parameters[name] = nn.Parameter(param.data.to("meta"), requires_grad=False)
 
     with _building:
         nn.Module.register_parameter = on_meta

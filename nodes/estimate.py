@@ -203,11 +203,11 @@ class FathomMarigoldDepth(_DepthNode):
         image: Any,
         estimator: str,
         resolution: int = 0,
+        scope: str = "image",
         steps: int = 0,
         ensemble_size: int = 1,
         seed: int = 0,
         processing_resolution: int = 768,
-        scope: str = "image",
     ) -> tuple[Tensor, Depth]:
         options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
         depth = cast(Depth, run(estimator, image, resolution, steps=steps, **options))

@@ -384,8 +384,9 @@ def _publish(draft: Path, final: Path) -> None:
         try:
             os.rename(draft, final)
             return
-        except OSError:
-            if not final.is_dir():
+        except OSError as error:
+            # The folder in the way may be gone again by now: yet another writer made room.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not final.is_dir():
                 raise
         with suppress(_Corrupt):
             _read(final)

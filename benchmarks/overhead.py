@@ -31,10 +31,10 @@ def annotator(id: str, folder: Path) -> Annotator:
     path = folder / f"{id}.safetensors"
     network = estimator.build(weights.Checkpoint(path, {}))
     generator = torch.Generator().manual_seed(0)
-    state = {
-        name: torch.randn(t.shape, generator=generator) * 0.02 if t.is_floating_point() else t
-        for name, t in network.state_dict().items()
-    }
+    state = {}
+    for name, t in network.state_dict().items():
+        noise = torch.randn(t.shape, generator=generator) * 0.02 if t.is_floating_point() else t
+        state[name] = noise.abs() + 1 if name.endswith("running_var") else noise
     save_file({name: t.contiguous() for name, t in state.items()}, path)
     return fathom.load(id, path)
 

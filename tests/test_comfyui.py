@@ -111,3 +111,30 @@ def test_old_graphs_run_with_null_and_missing_widgets(comfyui, photo):
         # The graph is accepted; without weights and without a hub the node itself says so.
         message = next(m[1]["exception_message"] for m in entry["status"]["messages"] if m[0] == "execution_error")
         assert "dpt_hybrid-midas-501f0c75.pt" in message
+
+
+def test_one_pass_feeds_every_depth_tool(comfyui, photo):
+    depth = ["2", 1]
+    graph = {
+        **{k: v for k, v in depth_graph(photo).items() if k != "3"},
+        "10": {"class_type": "FathomFog", "inputs": {"image": ["1", 0], "depth": depth}},
+        "11": {"class_type": "FathomLensBlur", "inputs": {"image": ["10", 0], "depth": depth}},
+        "12": {"class_type": "FathomDepthField", "inputs": {"depth": depth}},
+        "13": {"class_type": "FathomRefineEdges", "inputs": {"depth": depth, "image": ["1", 0]}},
+        "14": {"class_type": "FathomDreamHalo", "inputs": {"image": ["11", 0], "depth": ["13", 0]}},
+        "15": {"class_type": "MaskToImage", "inputs": {"mask": ["12", 0]}},
+        "16": {"class_type": "SaveImage", "inputs": {"images": ["14", 0], "filename_prefix": "look"}},
+        "17": {"class_type": "SaveImage", "inputs": {"images": ["15", 0], "filename_prefix": "field"}},
+        "18": {"class_type": "FathomSaveDepth", "inputs": {"depth": depth}},
+    }
+    nodes = comfyui.get("/object_info")
+    for node in graph.values():
+        required = nodes[node["class_type"]]["input"].get("required", {})
+        for name, spec in required.items():
+            if name not in node["inputs"]:
+                options = spec[1] if len(spec) > 1 else {}
+                node["inputs"][name] = options.get("default", spec[0][0] if isinstance(spec[0], list) else None)
+    entry = comfyui.run(graph)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    look = np.asarray(Image.open(comfyui.base / "output" / entry["outputs"]["16"]["images"][0]["filename"]))
+    assert look.shape == (512, 768, 3)

@@ -216,3 +216,37 @@ def test_networks_stay_bounded_for_a_long_strip(tiny):
     height, width = tiny.estimator.fit(50, 16384, 4096).network
     # The short side is rounded to a multiple, which can enlarge a side of few multiples by up to a half.
     assert height * width <= MAX_NETWORK_PIXELS * 1.5
+
+
+# ------------------------------------------------------------------------------- while it runs
+
+
+def test_a_cancelled_run_leaves_nothing_behind(tiny, scene, monkeypatch):
+    from fathom.annotator import host
+
+    class Cancelled(Exception):
+        pass
+
+    expected = tiny(scene, 64)
+    checks = []
+
+    def cancel():
+        checks.append(1)
+        if len(checks) == 2:  # the first is before the run, the second in it
+            raise Cancelled
+
+    monkeypatch.setattr(host, "check_interrupt", cancel)
+    with pytest.raises(Cancelled):
+        tiny(scene, 64)
+    monkeypatch.undo()
+    assert_same(tiny(scene, 64), expected, exactly=True)
+
+
+def test_two_runs_at_once_give_what_each_gives_alone(tiny, scene):
+    from concurrent.futures import ThreadPoolExecutor
+
+    pictures = [scene, 1 - scene]
+    expected = [tiny(p, 64) for p in pictures]
+    with ThreadPoolExecutor(2) as pool:
+        for one, other in zip(pool.map(lambda p: tiny(p, 64), pictures), expected, strict=True):
+            assert_same(one, other)

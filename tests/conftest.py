@@ -166,13 +166,9 @@ def tiny_annotator(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if id not in made:
             tiny = fathom.estimators()[id].tiny()
             folder = tmp_path_factory.mktemp(id)
-            prepare = getattr(tiny, "write_tiny", None)
-            if prepare is not None:
-                path = prepare(folder)
-            else:
-                path = folder / "tiny.safetensors"
-                network = tiny.build(Checkpoint(path, {}, None, None))
-                save_file({k: v.contiguous() for k, v in seeded_state(network).items()}, path)
+            path = folder / "tiny.safetensors"
+            network = tiny.build(Checkpoint(path, {}, None, None))
+            save_file({k: v.contiguous() for k, v in seeded_state(network).items()}, path)
             made[id] = fathom.load(tiny, weights=path, device="cpu")
         return made[id]
 

@@ -17,7 +17,16 @@ from fathom.training.evaluate import attainable, load_tiny, ramp, score, spearma
 from fathom.training.heldout import render_heldout
 from fathom.training.layouts import BOX, GROUND, SCENES, SPHERE, TORUS, Layout
 from fathom.training.scenes import PATTERNS, Scenes, render, render_layouts
-from fathom.training.train import WEIGHTS, closeness, depth_loss, folded, with_batch_norm
+from fathom.training.train import (
+    WEIGHTS,
+    closeness,
+    depth_loss,
+    export,
+    folded,
+    from_export,
+    target,
+    with_batch_norm,
+)
 
 TRAINING = Path(__file__).parents[1] / "training"
 
@@ -38,9 +47,7 @@ def unproject(scenes: Scenes, index: int) -> Tensor:
     height, width = depth.shape
     focal = float(scenes.focal[index])
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack(
-        [(x + 0.5 - width / 2) / focal * depth, (height / 2 - y - 0.5) / focal * depth, -depth], -1
-    )
+    return torch.stack([(x + 0.5 - width / 2) / focal * depth, (height / 2 - y - 0.5) / focal * depth, -depth], -1)
 
 
 def check_truth(scenes: Scenes) -> None:
@@ -75,14 +82,10 @@ def test_ground_depth_is_camera_height_over_slope() -> None:
     expected = torch.where(rows > 0, 1.5 * 48 / rows, torch.inf)
     torch.testing.assert_close(scenes.depth[0], expected[:, None].expand(64, 96), rtol=1e-4, atol=0)
     assert float(scenes.focal[0]) == pytest.approx(48)
-    torch.testing.assert_close(
-        scenes.normals[0, 40:], torch.tensor([0.0, 1, 0]).expand(24, 96, 3), atol=1e-5, rtol=0
-    )
+    torch.testing.assert_close(scenes.normals[0, 40:], torch.tensor([0.0, 1, 0]).expand(24, 96, 3), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape", "depth"), [(SPHERE, 1.0, 3.5), (BOX, 1.0, 3.5), (TORUS, 0.25, 3.375)]
-)
+@pytest.mark.parametrize(("kind", "shape", "depth"), [(SPHERE, 1.0, 3.5), (BOX, 1.0, 3.5), (TORUS, 0.25, 3.375)])
 def test_middle_of_a_shape_is_where_arithmetic_puts_it(kind: int, shape: float, depth: float) -> None:
     # The torus lies flat at the level of the eye: its near rim is a radius and a tube ahead of its centre.
     scenes = render_layouts([layout((kind, (0, 1.5, 4), (0.5, 0.5, 0.5), shape))], [0], 128, 128)
@@ -121,9 +124,7 @@ def test_sizes_that_do_not_tile_are_refused() -> None:
 
 def test_training_never_sees_the_heldout_generator() -> None:
     for path in TRAINING.glob("*.py"):
-        imported = {
-            node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
-        }
+        imported = {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
         assert "heldout" not in imported or path.name == "evaluate.py"
         assert path.name != "train.py" or "evaluate" not in imported
 
@@ -191,3 +192,27 @@ def test_shipped_weights_rank_depth() -> None:
     assert np.mean(ours) > 0.72
     assert np.mean(ours) > np.mean(base)
     assert ramp(4, 3).shape == (4, 3)
+
+
+def test_training_continues_from_exported_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first = with_batch_norm(TinyDepth(width=8, depth=1, context=1))
+    first.train()(torch.randn(4, 3, 64, 64))
+    export(first, tmp_path / "weights.safetensors")
+    again = with_batch_norm(TinyDepth(width=8, depth=1, context=1))
+    pictures = torch.randn(8, 3, 64, 64)
+    from_export(again, tmp_path / "weights.safetensors", pictures)
+    plain = folded(first)
+    torch.testing.assert_close(again.eval()(pictures), plain(pictures), atol=2e-3, rtol=2e-2)
+    assert not torch.equal(again.stem[1].running_var, torch.ones_like(again.stem[1].running_var))
+
+
+def test_target_keeps_the_order_and_ties_what_is_level() -> None:
+    depth = torch.linspace(1, 100, 64 * 64).view(1, 64, 64)
+    depth[0, :8] = torch.inf
+    truth = target(depth)[0]
+    order = depth[0, 8:].flatten().argsort()
+    assert bool((truth[8:].flatten()[order].diff() <= 0).all())
+    assert float(truth[:8].max()) < float(truth[8:].min())
+    level = target(3 + 1e-6 * torch.rand(1, 32, 32))
+    assert float(level.std()) < 1e-5

@@ -91,9 +91,7 @@ def evaluate(net: nn.Module, draw: Callable[[range, int, int], Scenes], count: i
     table = np.array(rows)
     for kind in sorted(set(kinds)):
         mine = table[[k == kind for k in kinds]]
-        log.info(
-            "  %-10s %4d scenes  network %.3f  ramp %.3f  attainable %.3f", kind, len(mine), *mine.mean(0)
-        )
+        log.info("  %-10s %4d scenes  network %.3f  ramp %.3f  attainable %.3f", kind, len(mine), *mine.mean(0))
     ours, base, limit = table.mean(0)
     log.info("%s, %d scenes: network %.4f  ramp %.4f  attainable %.4f", name, count, ours, base, limit)
     log.info(
@@ -146,9 +144,7 @@ def photographs() -> dict[str, Tensor]:
     return found
 
 
-def contact_sheet(
-    net: nn.Module, images: list[Tensor], short: int, height: int = 240, columns: int = 3
-) -> np.ndarray:
+def contact_sheet(net: nn.Module, images: list[Tensor], short: int, height: int = 240, columns: int = 3) -> np.ndarray:
     """Pictures (1,3,H,W) beside their closeness, white = close, in rows of `columns` pairs. uint8 (H,W,3)."""
     from PIL import Image
 
@@ -187,12 +183,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--count", type=int, default=240, help="held-out scenes of each generator")
     parser.add_argument("--short", type=int, default=192, help="short side at which photographs are run")
-    parser.add_argument(
-        "--sheet", type=Path, default=Path("tiny-photos.jpg"), help="where the contact sheet goes"
-    )
-    parser.add_argument(
-        "--photos", type=Path, nargs="*", default=[], help="further photographs for the sheet"
-    )
+    parser.add_argument("--sheet", type=Path, default=Path("tiny-photos.jpg"), help="where the contact sheet goes")
+    parser.add_argument("--photos", type=Path, nargs="*", default=[], help="further photographs for the sheet")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     net = load_tiny(args.weights)

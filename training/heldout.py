@@ -77,9 +77,7 @@ def terrain(
     def height(x: Tensor, z: Tensor) -> Tensor:
         total = torch.zeros_like(x)
         for j in range(count):
-            total = total + size[j] * torch.sin(
-                k[j] * (math.cos(angle[j]) * x + math.sin(angle[j]) * z) + phase[j]
-            )
+            total = total + size[j] * torch.sin(k[j] * (math.cos(angle[j]) * x + math.sin(angle[j]) * z) + phase[j])
         return total
 
     steep = math.sqrt(1 + float((size * k).sum()) ** 2)
@@ -127,9 +125,7 @@ class World:
         base = rng.uniform(0.05, 0.9) * (muted + (1 - muted) * rng.random(3))
         other = np.clip(base * rng.uniform(0.3, 1.6) + rng.normal(0, 0.08, 3), 0.01, 1)
         self.bodies.append(body)
-        self.looks.append(
-            np.concatenate([base, other, [frequency * np.exp(rng.normal(0, 0.7)), rng.integers(4)]])
-        )
+        self.looks.append(np.concatenate([base, other, [frequency * np.exp(rng.normal(0, 0.7)), rng.integers(4)]]))
 
 
 def _turn(rng: np.random.Generator, upright: bool) -> np.ndarray:
@@ -160,9 +156,7 @@ def _solid(w: World, foot: np.ndarray, size: float) -> None:
         )
     else:
         lean = rng.normal(0, 0.25, 3) * size
-        body = capsule(
-            foot, foot + np.array([lean[0], size, lean[2]]), size * rng.uniform(0.05, 0.25), size * 0.06
-        )
+        body = capsule(foot, foot + np.array([lean[0], size, lean[2]]), size * rng.uniform(0.05, 0.25), size * 0.06)
     w.put(body, 3 / size)
 
 
@@ -174,11 +168,7 @@ def _creature(w: World, foot: np.ndarray, size: float) -> None:
     head = neck + np.array([rng.uniform(-0.05, 0.05), 0.14, rng.uniform(-0.1, 0.02)]) * size
     bodies.append(superquadric(head, np.eye(3), np.array([0.08, 0.11, 0.09]) * size, 2.2))
     for side in (-1, 1):
-        hand = (
-            neck
-            + np.array([side * rng.uniform(0.15, 0.4), rng.uniform(-0.35, 0.25), rng.uniform(-0.3, 0.1)])
-            * size
-        )
+        hand = neck + np.array([side * rng.uniform(0.15, 0.4), rng.uniform(-0.35, 0.25), rng.uniform(-0.3, 0.1)]) * size
         bodies.append(capsule(neck - np.array([0, 0.05 * size, 0]), hand, 0.05 * size, 0.03 * size))
         bodies.append(
             capsule(
@@ -365,12 +355,8 @@ def _draw(
     KINDS[kind](w)
     w.roll = float(rng.normal(0, 0.04))
     focal = max(height, width) / 2 / math.tan(w.fov / 2)
-    v, u = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
-    )
-    camera = torch.stack(
-        [(u + 0.5 - width / 2) / focal, (height / 2 - v - 0.5) / focal, torch.ones_like(u)], -1
-    )
+    v, u = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    camera = torch.stack([(u + 0.5 - width / 2) / focal, (height / 2 - v - 0.5) / focal, torch.ones_like(u)], -1)
     cy, sy, cp, sp, cr, sr = (f(a) for a in (w.yaw, w.pitch, w.roll) for f in (math.cos, math.sin))
     look = (
         torch.tensor([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -438,9 +424,7 @@ def _draw(
 
 
 @torch.no_grad()
-def render_heldout(
-    seeds: Sequence[int], height: int, width: int, device: str | torch.device = "cpu"
-) -> Scenes:
+def render_heldout(seeds: Sequence[int], height: int, width: int, device: str | torch.device = "cpu") -> Scenes:
     """Draw one scene per seed, in the same terms as ``scenes.render``; the kind goes round with the seed."""
     drawn = [_draw(seed, height, width, torch.device(device)) for seed in seeds]
     image, depth, normals, regions = (torch.stack([scene[k] for scene in drawn]) for k in range(4))

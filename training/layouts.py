@@ -354,9 +354,7 @@ def building(s: Layout) -> None:
         # A square frustum is a frustum no more; a box turned on its edge makes the gable.
         s.add(BOX, (0, tall, 0), (wide / 2.83, wide / 2.83, deep / 2 + 0.3), roof, (0, 0, math.pi / 4))
     elif s.chance(0.5):
-        s.add(
-            BOX, (s.uniform(-0.3, 0.3) * wide, tall + 0.8, 0), (wide * 0.2, 1.0, deep * 0.2), s.material(1.0)
-        )
+        s.add(BOX, (s.uniform(-0.3, 0.3) * wide, tall + 0.8, 0), (wide * 0.2, 1.0, deep * 0.2), s.material(1.0))
     if s.chance(0.4):
         ledge = s.material(1.0)
         for k in range(1, s.count(2, 5)):
@@ -569,9 +567,7 @@ def abstract(s: Layout) -> None:
     """One to six turned primitives around the origin, about 1 m across all together."""
     shared = s.material(0.5)
     for _ in range(s.count(1, 6)):
-        kind = int(
-            s.rng.choice([SPHERE, BOX, FRUSTUM, TORUS, CARD, DISC], p=[0.25, 0.3, 0.25, 0.08, 0.07, 0.05])
-        )
+        kind = int(s.rng.choice([SPHERE, BOX, FRUSTUM, TORUS, CARD, DISC], p=[0.25, 0.3, 0.25, 0.08, 0.07, 0.05]))
         half = np.exp(s.rng.normal(math.log(0.25), 0.5, 3))
         if kind == TORUS:
             half[:] = half[0]
@@ -736,8 +732,10 @@ def hills(s: Layout) -> None:
         )
 
 
-def room(s: Layout, wide: float, tall: float, near: float, far: float, things_on_walls: int) -> None:
-    """Floor, ceiling and walls of the corridor x in +-wide/2, y in 0..tall, z in near..far."""
+def room(
+    s: Layout, wide: float, tall: float, near: float, far: float, things_on_walls: int, floor: float = 0.0
+) -> None:
+    """Floor, ceiling and walls of the corridor x in +-wide/2, y - floor in 0..tall, z in near..far."""
     s.indoor = True
     middle, length = (near + far) / 2, (far - near) / 2
     wall = s.material(2.0, plain=0.6)
@@ -750,7 +748,7 @@ def room(s: Layout, wide: float, tall: float, near: float, far: float, things_on
         ((0, tall / 2, near), (wide / 2, 1, tall / 2), (0, math.pi / 2, 0), wall),
     )
     for centre, half, turn, material in planes:
-        s.place((0, 0, 0), yaw=0.0)
+        s.place((0, floor, 0), yaw=0.0)
         s.add(CARD, centre, half, material, turn)
     for _ in range(things_on_walls):
         frame, pane = s.material(0.2), s.material(0.6, plain=0.2)
@@ -759,9 +757,9 @@ def room(s: Layout, wide: float, tall: float, near: float, far: float, things_on
         w, h = s.uniform(0.15, 0.7), s.uniform(0.15, 0.7)
         y, yaw = s.uniform(0.35, 0.85) * tall, float(s.rng.choice([0.0, 0.0, math.pi / 2, -math.pi / 2]))
         if yaw == 0.0:
-            s.place((s.uniform(-0.4, 0.4) * wide, y, far - 0.03), yaw=0.0)
+            s.place((s.uniform(-0.4, 0.4) * wide, floor + y, far - 0.03), yaw=0.0)
         else:
-            s.place((math.copysign(wide / 2 - 0.03, yaw), y, s.uniform(max(near, 0) + 0.5, far)), yaw=yaw)
+            s.place((math.copysign(wide / 2 - 0.03, yaw), floor + y, s.uniform(max(near, 0) + 0.5, far)), yaw=yaw)
         if s.chance(0.25):
             h = y - 0.02
         s.add(BOX, (0, 0, 0), (w, h, 0.03), frame)
@@ -831,106 +829,101 @@ def interior(s: Layout) -> None:
         s.place((s.uniform(-0.3, 0.3) * wide, tall, s.uniform(1.5, far)), roll=math.pi)
         lamp(s)
     x = s.uniform(-0.35, 0.35) * wide
-    s.aim(
-        (x, height, 0), (x + s.uniform(-2, 2), height + s.uniform(-1.6, 0.7), 3), tilt(s), s.uniform(0.8, 1.6)
-    )
+    s.aim((x, height, 0), (x + s.uniform(-2, 2), height + s.uniform(-1.6, 0.7), 3), tilt(s), s.uniform(0.8, 1.6))
 
 
-def backdrop(s: Layout, distance: float) -> None:
-    """Something behind a subject at the origin, beginning about `distance` behind it; the camera is at -z."""
-    style = s.count(0, 5)
-    scale = distance
-    if style == 0:
-        s.place((0, 0, distance), yaw=float(s.rng.normal(0, 0.2)), pitch=float(s.rng.normal(0, 0.04)))
-        s.add(CARD, (0, 0, 0), (100, 1, 100), s.material(scale, plain=0.4), (0, math.pi / 2, 0))
-    elif style == 1:
-        s.indoor = True
-        for side in (-1, 1):
-            s.place((0, 0, distance), yaw=side * s.uniform(0.4, 1.1))
-            s.add(CARD, (side * 50, 0, 0), (50, 1, 100), s.material(scale), (0, math.pi / 2, 0))
-    elif style in (2, 3):
-        s.place((0, 0, distance * s.uniform(1.5, 4)), yaw=float(s.rng.normal(0, 0.15)))
-        s.add(CARD, (0, 0, 0), (100, 1, 100), s.material(scale, plain=0.3), (0, math.pi / 2, 0))
-    if style > 3 or s.chance(0.4):
-        ground(s, scale, -s.uniform(0.4, 1.2) * max(scale, 0.5))
-    if style > 3:
-        if s.chance(0.3):
+def surroundings(s: Layout, floor: float, near: float, scale: float) -> None:
+    """What stands behind and around a subject `scale` metres tall near the origin: a room, open land or a wall.
+
+    The floor is at y = `floor` and runs from z = -`near`, behind the camera, to whatever closes the view.
+    """
+    style = s.rng.choice(["room", "land", "wall"], p=[0.45, 0.37, 0.18])
+    behind = scale * 0.7 + s.spread(0.3, 4.0)
+    if style == "room":
+        wide, tall = 2 * s.spread(1.2, 4) + near * 0.4, max(s.uniform(2.3, 3.4), scale * 1.4)
+        room(s, wide, tall, -near - 0.6, behind + s.spread(0.3, 4), s.count(0, 6), floor)
+        things, reach = FURNITURE, behind + 1.0
+    elif style == "land":
+        ground(s, s.spread(0.5, 6), floor)
+        if s.chance(0.5):
             hills(s)
-        if s.chance(0.6):
-            for _ in range(s.count(2, 6)):
-                z = scale * s.spread(1.0, 12)
-                s.place((z * s.uniform(-0.7, 0.7), -0.8 * scale, z), scale=scale * s.uniform(0.3, 0.8))
-                pick(s, (tree, bush, building, abstract))(s)
-    if style in (0, 1, 2, 3, 4):
-        for _ in range(s.count(0, 9)):
-            z = distance * s.uniform(0.55, 1.0)
-            s.place(
-                (z * s.uniform(-1.2, 1.2), z * s.uniform(-0.8, 0.8), z), scale=scale * s.uniform(0.1, 0.6)
-            )
-            thing = pick(s, (abstract, abstract, shelf, chair, lamp, bush, person))
-            s.frame = s.frame * (1.0 if thing is abstract else 0.6)
-            thing(s)
+        things, reach = OUTDOOR, s.spread(3, 30)
+        s.fog = s.spread(0.002, 0.03) if s.chance(0.2) else 0.0
+    else:
+        s.indoor = s.chance(0.5)
+        ground(s, s.spread(0.3, 2.0), floor)
+        s.place((0, floor, behind), yaw=float(s.rng.normal(0, 0.25)))
+        s.add(CARD, (0, 0, 0), (100, 1, 100), s.material(1.5, plain=0.4), (0, math.pi / 2, 0))
+        things, reach = FURNITURE, behind
+    for _ in range(s.count(0, 7)):
+        thing = pick(s, things)
+        z = scale * 0.6 + reach * s.uniform(0.15, 0.95)
+        if thing in (building, tower):
+            z = max(z, 15.0)
+        s.place((s.uniform(-0.7, 0.7) * (z + near), floor, z), scale=s.uniform(0.8, 1.2))
+        thing(s)
 
 
-def subject_in_front(s: Layout, thing: Thing, size: float, centre: Vector, tight: float = 1.5) -> None:
-    """`thing`, about `size` metres tall, fills up to `tight` of the frame before a backdrop."""
-    fov = s.uniform(0.35, 1.0)
-    fill = s.uniform(0.45, tight)
+def subject_in_front(s: Layout, thing: Thing, size: float, centre: Vector, stands: float, tight: float = 1.2) -> None:
+    """`thing`, about `size` metres tall, fills up to `tight` of the frame.
+
+    `centre`: the point of the thing to look at; `stands`: how far its origin is above the floor.
+    """
+    fov = s.uniform(0.45, 1.1)
+    fill = s.uniform(0.4, tight)
     away = size / (2 * math.tan(fov / 2) * fill) + size * 0.35
-    # Beyond arm's length in nearly every photograph, but now and then right against the wall.
-    backdrop(s, size * 0.8 + away * s.spread(0.4, 6))
-    s.place(
-        (0, 0, 0),
-        yaw=float(s.rng.normal(0, 0.5)),
-        pitch=s.uniform(-0.15, 0.15),
-        roll=float(s.rng.normal(0, 0.12)),
-    )
+    surroundings(s, -stands, away, size)
+    if size < 0.4 and stands > 0.5:
+        # Small things stand on a table, whose top is at y = 0.
+        half = s.uniform(0.3, 1.0)
+        s.place((0, -0.02, half * s.uniform(0.0, 0.6)), yaw=s.uniform(-0.6, 0.6))
+        s.add(FRUSTUM if s.chance(0.3) else BOX, (0, 0, 0), (half, 0.02, half), s.material(0.4))
+        for _ in range(s.count(0, 4)):
+            s.place((s.uniform(-0.4, 0.4), 0, s.uniform(0.05, 0.5)))
+            small_thing(s)
+    s.place((0, 0, 0), yaw=float(s.rng.normal(0, 0.5)), roll=float(s.rng.normal(0, 0.04)))
     thing(s)
     if s.chance(0.25):
-        s.place((s.uniform(-1, 1) * size, s.uniform(-0.3, 0.1) * size, size * s.uniform(0.2, 1.2)))
+        side = size * s.uniform(0.6, 1.5) * (1 if s.chance(0.5) else -1)
+        s.place((side, 0, size * s.uniform(0.2, 2.0)))
         thing(s)
-    if s.chance(0.2):
-        s.place(
-            (s.uniform(-0.6, 0.6) * size, -0.3 * size, -away * s.uniform(0.2, 0.5)),
-            scale=size * s.uniform(0.1, 0.3),
-        )
-        abstract(s)
-    angle, lift = s.uniform(-0.3, 0.3), float(s.rng.normal(0.05, 0.22))
+    angle, lift = s.uniform(-0.4, 0.4), float(s.rng.normal(0.1, 0.18))
     target = np.asarray(centre) + np.array([s.uniform(-0.25, 0.25), s.uniform(-0.15, 0.15), 0]) * size
-    eye = np.asarray(centre) + away * np.array(
-        [math.sin(angle), math.sin(lift), -math.cos(angle) * math.cos(lift)]
-    )
+    eye = np.asarray(centre) + away * np.array([math.sin(angle), math.sin(lift), -math.cos(angle) * math.cos(lift)])
+    eye[1] = max(eye[1], 0.12 * size - (0 if size < 0.4 else stands) * 0.9)
     s.aim(tuple(eye), tuple(target), tilt(s), fov)
-    s.focus = away if s.chance(0.6) else None
+    s.focus = away if s.chance(0.5) else None
 
 
 def portrait(s: Layout) -> None:
-    """Head and shoulders."""
-    subject_in_front(s, bust, 0.5, (0, s.uniform(-0.2, 0.15), 0), tight=1.9)
+    """Head and shoulders of somebody who sits or stands."""
+    subject_in_front(s, bust, 0.5, (0, s.uniform(-0.2, 0.15), 0), s.uniform(0.95, 1.5), tight=1.5)
 
 
 def animal(s: Layout) -> None:
     """A furry head close up."""
-    subject_in_front(s, muzzle, 0.3, (0, s.uniform(-0.1, 0.02), 0), tight=2.6)
+    subject_in_front(s, muzzle, 0.3, (0, s.uniform(-0.1, 0.02), 0), s.uniform(0.42, 0.5), tight=1.6)
 
 
 def thing_closeup(s: Layout) -> None:
-    """Some other subject: a figure, a heap of shapes, a bush, an animal."""
-    thing, size, centre = [
-        (abstract, 1.0, (0.0, 0.0, 0.0)),
-        (person, 1.6, (0.0, 0.9, 0.0)),
-        (quadruped, 1.0, (0.0, 0.5, 0.0)),
-        (cup, 0.12, (0.0, 0.05, 0.0)),
-        (bottle, 0.25, (0.0, 0.12, 0.0)),
-        (bush, 1.0, (0.0, 0.4, 0.0)),
-        (cycle, 1.2, (0.0, 0.5, 0.0)),
-    ][s.count(0, 6)]
-    subject_in_front(s, thing, size, centre)
+    """Some other subject: a figure, a heap of shapes, a bush, an animal, a cup on a table."""
+    thing, size, centre, stands = [
+        (abstract, 1.0, (0.0, 0.0, 0.0), 0.5),
+        (person, 1.6, (0.0, 0.9, 0.0), 0.0),
+        (quadruped, 1.0, (0.0, 0.5, 0.0), 0.0),
+        (cup, 0.12, (0.0, 0.05, 0.0), 0.75),
+        (bottle, 0.25, (0.0, 0.12, 0.0), 0.75),
+        (bush, 1.0, (0.0, 0.4, 0.0), 0.0),
+        (cycle, 1.2, (0.0, 0.5, 0.0), 0.0),
+        (chair, 1.0, (0.0, 0.45, 0.0), 0.0),
+    ][s.count(0, 7)]
+    subject_in_front(s, thing, size, centre, stands)
 
 
 def tabletop(s: Layout) -> None:
-    """Small things on a table seen from above, at times straight down."""
-    down = s.uniform(0.25, 1.57) if s.chance(0.85) else 1.57
+    """Small things on a table seen from above."""
+    # Steeper than that and nearly the whole picture is at one distance.
+    down = s.uniform(0.25, 1.25)
     away = s.spread(0.18, 1.0)
     if s.chance(0.55):
         ground(s, 0.4)
@@ -987,66 +980,36 @@ def skyward(s: Layout) -> None:
     s.aim((0, height, 0), (0, height + far * s.uniform(0.05, 0.5), far), tilt(s), s.uniform(0.5, 1.2))
 
 
-def floating(s: Layout) -> None:
-    """Shapes anywhere before a plane turned any way: place in the picture says nothing of depth."""
-    fov = s.uniform(0.5, 1.4)
-    if s.chance(0.85):
-        s.place((0, 0, s.uniform(3, 8)), yaw=0.0)
-        s.add(
-            CARD,
-            (0, 0, 0),
-            (60, 1, 60),
-            s.material(2.0),
-            (s.uniform(-0.5, 0.5), math.pi / 2 + s.uniform(-0.5, 0.5), 0.0),
-        )
-    for _ in range(s.count(2, 16)):
-        z = s.spread(1.0, 7.0)
-        spread = z * math.tan(fov / 2)
-        s.place(
-            (s.uniform(-1, 1) * spread, s.uniform(-1, 1) * spread, z),
-            pitch=s.uniform(-2, 2),
-            scale=z * s.spread(0.1, 0.7),
-        )
-        abstract(s)
-    s.indoor = s.chance(0.5)
-    s.aim((0, 0, 0), (0, 0, 1), tilt(s), fov)
-
-
 def wall_side(s: Layout) -> None:
-    """A wall running away to one side, or a floor or ceiling alone, with things along it."""
-    turn = s.uniform(0.5, 1.35) * (1 if s.chance(0.5) else -1)
-    s.place((0, 0, 0), yaw=0.0, roll=float(s.rng.choice([0.0, 0.0, math.pi])))
-    base = (s.origin, s.frame)
-    offset = s.uniform(0.6, 2.0)
-    s.objects += 1
-    s.place((math.copysign(offset, turn), 0, 2.0), yaw=turn, base=base)
+    """A wall running away to one side of a floor or a path, with things standing along it."""
+    side = 1 if s.chance(0.5) else -1
+    turn = side * s.uniform(0.6, 1.4)
+    height = s.uniform(0.8, 1.8)
+    ground(s, 1.0)
+    s.place((side * s.uniform(0.6, 2.0), 0, 2.0), yaw=turn)
     s.add(CARD, (0, 0, 0), (80, 1, 80), s.material(1.5), (0, math.pi / 2, 0))
     along = (s.origin, s.frame)
-    if s.chance(0.6):
-        s.objects += 1
-        s.place((0, -s.uniform(0.8, 1.8), 0), yaw=0.0, base=base)
-        s.add(GROUND, (0, 0, 0), (1, 1, 1), s.material(1.0))
     for _ in range(s.count(1, 8)):
         s.objects += 1
-        s.place(
-            (s.uniform(-4, 8), s.uniform(-1.2, 1.2), -s.uniform(0, 0.5)),
-            base=along,
-            scale=s.uniform(0.2, 0.9),
-        )
-        pick(s, (abstract, abstract, shelf, chair, bush, person))(s)
-    s.aim((0, 0, -0.5), (s.uniform(-0.4, 0.4), s.uniform(-0.5, 0.5), 2), tilt(s), s.uniform(0.7, 1.4))
+        s.place((s.uniform(-3, 10), 0, -s.uniform(0.3, 1.5)), base=along, scale=s.uniform(0.6, 1.1))
+        pick(s, (shelf, chair, bush, person, lamp, table))(s)
+    s.aim(
+        (0, height, -0.5),
+        (s.uniform(-0.4, 0.4), height + s.uniform(-0.6, 0.3), 2),
+        tilt(s),
+        s.uniform(0.7, 1.4),
+    )
 
 
 SCENES: dict[str, tuple[Callable[[Layout], None], float]] = {
-    "vista": (vista, 0.15),
+    "vista": (vista, 0.18),
     "interior": (interior, 0.2),
-    "portrait": (portrait, 0.15),
-    "animal": (animal, 0.12),
-    "closeup": (thing_closeup, 0.12),
-    "tabletop": (tabletop, 0.12),
-    "skyward": (skyward, 0.06),
-    "floating": (floating, 0.06),
-    "wall": (wall_side, 0.02),
+    "portrait": (portrait, 0.14),
+    "animal": (animal, 0.1),
+    "closeup": (thing_closeup, 0.14),
+    "tabletop": (tabletop, 0.13),
+    "skyward": (skyward, 0.05),
+    "wall": (wall_side, 0.06),
 }
 
 

@@ -41,9 +41,7 @@ def _draw(kind: str, field: Tensor, warp: Tensor, rng: np.random.Generator) -> T
     if kind == "blotch":
         return torch.sigmoid((field + float(rng.uniform(-0.8, 0.8))) * 10)
     if kind == "stripe":
-        wave = torch.sin(
-            2 * math.pi * (nu * u + float(rng.integers(0, 3)) * v) + float(rng.uniform(0, 2)) * field
-        )
+        wave = torch.sin(2 * math.pi * (nu * u + float(rng.integers(0, 3)) * v) + float(rng.uniform(0, 2)) * field)
         return torch.sigmoid(wave * float(rng.choice([1.5, 4.0, 15.0])) + float(rng.uniform(-1, 1)))
     if kind == "check":
         return torch.sigmoid(20 * torch.sin(2 * math.pi * nu * u) * torch.sin(2 * math.pi * nv * v))

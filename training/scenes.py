@@ -117,11 +117,7 @@ def _first(near: Tensor, far: Tensor) -> Tensor:
 def _leafy(p: Tensor, frequency: Tensor) -> Tensor:
     """Whether the points (K,3,P) of a unit ball lie on a leaf rather than in a gap."""
     x, y, z = (p * frequency[:, None, None]).unbind(1)
-    wave = (
-        torch.sin(x + 2 * torch.sin(0.7 * z))
-        + torch.sin(1.3 * y + 2 * torch.sin(x))
-        + torch.sin(1.1 * z + 1.7 * y)
-    )
+    wave = torch.sin(x + 2 * torch.sin(0.7 * z)) + torch.sin(1.3 * y + 2 * torch.sin(x)) + torch.sin(1.1 * z + 1.7 * y)
     return wave + 0.5 * torch.sin(2.7 * x + 1.9 * y) * torch.sin(2.3 * z) > -0.6
 
 
@@ -352,9 +348,7 @@ def _lights(seed: int, indoor: bool) -> dict[str, np.ndarray]:
     def tint(amount: float) -> np.ndarray:
         return np.exp(rng.normal(0, amount, 3))
 
-    sky_style = rng.choice(
-        ["blue", "grey", "white", "dusk", "night", "odd"], p=[0.4, 0.2, 0.15, 0.1, 0.08, 0.07]
-    )
+    sky_style = rng.choice(["blue", "grey", "white", "dusk", "night", "odd"], p=[0.4, 0.2, 0.15, 0.1, 0.08, 0.07])
     zenith, horizon = {
         "blue": (np.array([0.12, 0.3, 0.75]) * rng.uniform(0.4, 1.6), np.array([0.6, 0.75, 0.95])),
         "grey": (np.full(3, rng.uniform(0.25, 0.7)), np.full(3, rng.uniform(0.4, 0.9))),
@@ -440,9 +434,7 @@ def render_layouts(
 
     surface = parts.surface[part]
     footprint = t[where] / focal[here] / facing.abs().clamp_min(0.15)
-    albedo, fine, finer = _albedo(
-        bank, surface, parts.uv[part], p, local, parts.metric[part], here, footprint
-    )
+    albedo, fine, finer = _albedo(bank, surface, parts.uv[part], p, local, parts.metric[part], here, footprint)
     bump = surface[:, 10] * torch.stack([fine, finer, fine - finer])
     shaded = F.normalize(normal + bump, dim=0)
 
@@ -452,9 +444,7 @@ def render_layouts(
         # Shadows at half size: their edges are soft, and they cost a quarter.
         full_normal = torch.zeros_like(tiled).transpose(1, 2).contiguous()
         full_normal[where] = normal.T
-        lifted = points + (2e-3 * torch.where(hit, t, torch.ones_like(t)))[:, None] * full_normal.transpose(
-            1, 2
-        )
+        lifted = points + (2e-3 * torch.where(hit, t, torch.ones_like(t)))[:, None] * full_normal.transpose(1, 2)
         half_points = _to_tiles(_from_tiles(lifted, TILE, height, width)[:, :, ::2, ::2], TILE // 2)
         half_hit = _to_tiles(torch.isfinite(depth)[:, None, ::2, ::2], TILE // 2)[:, 0]
         half_hit &= (light["sun"].amax(1) > 0)[scene][:, None]
@@ -475,9 +465,7 @@ def render_layouts(
     wrap = 0.5 + 0.5 * shaded[1]
     ambient = torch.lerp(light["below"][here].T, light["ambient"][here].T, wrap) * open_here
     flash = light["lamp"][here, 0] * facing.abs() * 4 / (1 + (t[where] ** 2))
-    colour = albedo * (
-        light["sun"][here].T * sunny + light["fill"][here].T * filled * open_here + ambient + flash
-    )
+    colour = albedo * (light["sun"][here].T * sunny + light["fill"][here].T * filled * open_here + ambient + flash)
     middle = F.normalize(toward[here].T - view, dim=0)
     glint = (shaded * middle).sum(0).clamp_min(0) ** 40 * (lit_here * surface[:, 9])
     mirror = view - 2 * (view * shaded).sum(0) * shaded

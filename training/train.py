@@ -15,12 +15,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -49,13 +50,30 @@ def closeness(depth: Tensor) -> Tensor:
     return median[:, None, None] / (median[:, None, None] + depth)
 
 
+def target(depth: Tensor) -> Tensor:
+    """What the network learns, from metres (B,H,W): the mean of ``closeness`` and of its rank in 0..1.
+
+    Only order is promised, and on open land most of the picture lies far away, where closeness alone hardly
+    changes; the rank gives those distances their share. Depths within about one percent of each other and the
+    sky are ties, so that a wall seen head on does not teach rounding errors.
+    """
+    near = closeness(depth)
+    count = 1024
+    level = torch.log(near / (1 - near)).clamp(-5, 5)  # log(median / z), the sky at -5
+    bins = ((level + 5) / 10 * (count - 1)).long().flatten(1)
+    share = torch.zeros(len(near), count, device=near.device)
+    share.scatter_add_(1, bins, torch.full(bins.shape, 1 / bins.shape[1], device=near.device))
+    rank = (share.cumsum(1) - share / 2).gather(1, bins).view_as(near)
+    return (near + rank) / 2
+
+
 def _standardise(maps: Tensor) -> Tensor:
     """(B,H,W) shifted to mean 0 and scaled to mean absolute deviation 1, each map by itself."""
     centred = maps - maps.mean((1, 2), keepdim=True)
     return centred / centred.abs().mean((1, 2), keepdim=True).clamp_min(1e-3)
 
 
-def depth_loss(prediction: Tensor, target: Tensor, gradient_weight: float = 0.35) -> Tensor:
+def depth_loss(prediction: Tensor, target: Tensor, gradient_weight: float = 0.2) -> Tensor:
     """Scale-and-shift-invariant error of (B,H,W) maps and its gradients, after MiDaS, arXiv 1907.01341."""
     residual = _standardise(prediction) - _standardise(target)
     loss = residual.abs().mean()
@@ -103,6 +121,35 @@ def with_batch_norm(net: TinyDepth) -> TinyDepth:
     return net
 
 
+def from_export(net: nn.Module, path: Path, images: Tensor) -> None:
+    """Load exported weights into a net of ``with_batch_norm``; its normalisation, folded away by the export,
+    is measured anew on `images` (B,3,H,W), normalised, such that the function stays what it was.
+    """
+    plain = {name: value.float() for name, value in load_file(path).items()}
+    state = net.state_dict()
+    for name, value in plain.items():
+        kind, _, leaf = name.rpartition(".")
+        state[name if name in state else f"{kind}.0.{leaf}"].copy_(value)
+
+    def measure(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> Tensor:
+        (x,) = inputs
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        for name, value in {
+            "running_mean": mean,
+            "running_var": variance,
+            "bias": mean,
+            "weight": (variance + cast(nn.BatchNorm2d, layer).eps).sqrt(),
+        }.items():
+            getattr(layer, name).data.copy_(value)
+        return x
+
+    handles = [m.register_forward_hook(measure) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    with torch.no_grad():
+        net.eval()(images)
+    for handle in handles:
+        handle.remove()
+
+
 def folded(net: nn.Module) -> nn.Module:
     """A copy without batch normalisation that computes the same in eval mode: a plain TinyDepth again."""
     net = copy.deepcopy(net).eval()
@@ -139,7 +186,7 @@ def draw(first: int, count: int, shape: int, small: bool, device: str) -> tuple[
     scale = SMALL if small else 1.0
     height, width = (int(32 * round(side * scale / 32)) for side in SIZES[shape])
     scenes = render(range(first, first + count), height, width, device)
-    return (scenes.image * 255).round().to(torch.uint8), closeness(scenes.depth).half()
+    return (scenes.image * 255).round().to(torch.uint8), target(scenes.depth).half()
 
 
 def run(rank: int, args: argparse.Namespace, meeting: str) -> None:
@@ -161,7 +208,11 @@ def run(rank: int, args: argparse.Namespace, meeting: str) -> None:
         fused=True,
     )
     step = 0
-    if args.resume:
+    if args.resume and args.resume.suffix == ".safetensors":
+        images, _ = draw(TRAINING_SEEDS, 32, 0, True, args.device)
+        from_export(net, args.resume, normalise(images.float() / 255))
+        mean.load_state_dict(net.state_dict())
+    elif args.resume:
         saved = torch.load(args.resume, map_location=args.device, weights_only=True)
         net.load_state_dict(saved["net"])
         mean.load_state_dict(saved["mean"])
@@ -170,9 +221,7 @@ def run(rank: int, args: argparse.Namespace, meeting: str) -> None:
 
     def write() -> None:
         state = {"net": net, "mean": mean, "optimiser": optimiser}
-        torch.save(
-            {name: part.state_dict() for name, part in state.items()} | {"step": step}, args.checkpoint
-        )
+        torch.save({name: part.state_dict() for name, part in state.items()} | {"step": step}, args.checkpoint)
         export(mean, args.output)
 
     rng = np.random.default_rng((args.seed, rank))
@@ -237,10 +286,8 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=3, help="such drawings, new and old, in a step's batch")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="which training scenes to draw")
-    parser.add_argument("--resume", type=Path, default=None, help="a checkpoint to continue from")
-    parser.add_argument(
-        "--checkpoint", type=Path, default=ROOT / "output" / "tiny.pt", help="written now and then"
-    )
+    parser.add_argument("--resume", type=Path, default=None, help="a checkpoint, or exported weights, to continue from")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "output" / "tiny.pt", help="written now and then")
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="the exported weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()

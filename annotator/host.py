@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -168,6 +169,31 @@ def output_folder() -> Path:
 
         return Path(folder_paths.get_output_directory())
     return Path.cwd()
+
+
+def temp_folder() -> Path | None:
+    """ComfyUI's folder for files that last until it ends; None outside ComfyUI."""
+    if not inside_comfyui():
+        return None
+    import folder_paths  # pyright: ignore[reportMissingImports]
+
+    return Path(folder_paths.get_temp_directory())
+
+
+def save_temp(content: Tensor | bytes, folder: Path, suffix: str = ".jpg") -> dict[str, str]:
+    """Write a file of a name that nobody has into the temp folder: what names it to the front end.
+
+    content: a picture, uint8 (H,W,3), saved as `suffix` says; or the bytes themselves.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"fathom_{secrets.token_hex(8)}{suffix}"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        from PIL import Image
+
+        Image.fromarray(content.numpy()).save(path, quality=90)
+    return {"filename": path.name, "subfolder": "", "type": "temp"}
 
 
 def bundle_folder() -> Path:

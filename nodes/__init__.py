@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..annotator import host
 from . import bundle, depth_io, depth_tools, dropin, estimate, geometry, regions, sensors
+from .preview import shows_result
 
 NODES: tuple[type, ...] = (
     *estimate.NODES,
@@ -14,6 +15,8 @@ NODES: tuple[type, ...] = (
     *sensors.NODES,
     *bundle.NODES,
 )
+for _node in NODES:
+    shows_result(_node)
 _DROP_INS = dropin.free(host.holds_node)
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {**{node.__name__: node for node in NODES}, **_DROP_INS}

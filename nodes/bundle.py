@@ -107,6 +107,7 @@ class FathomBundle:
     RETURN_TYPES = _RETURN_TYPES
     RETURN_NAMES = _RETURN_NAMES
     OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
+    PREVIEW = ("image", *store.PARTS)
     FUNCTION = "execute"
 
     @classmethod
@@ -163,6 +164,7 @@ class FathomLoadBundle:
     RETURN_TYPES = _RETURN_TYPES
     RETURN_NAMES = _RETURN_NAMES
     OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
+    PREVIEW = ("image", *store.PARTS)
     FUNCTION = "execute"
 
     @classmethod

@@ -328,7 +328,7 @@ class FathomSaveDepth:
         written = save_series(depth, first, metres=metres, scope=scope, texts=_texts(prompt, extra_pnginfo))
         folder = first.parent.relative_to(host.output_folder())
         shown = [{"filename": p.name, "subfolder": folder.as_posix(), "type": "output"} for p in written]
-        # The front end shows pictures only.
+        # The front end shows pictures only; of other formats it gets a preview of the depth.
         return {"ui": {"images": shown if format == "png16" else []}, "result": (depth,)}
 
 

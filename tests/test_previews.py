@@ -1,0 +1,92 @@
+"""What nodes show on themselves: small, cheap, and in nobody's way."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fathom
+from fathom import Depth
+from fathom.annotator import host
+from fathom.nodes import NODES, preview
+
+# Nodes that give no picture, mask or depth.
+BLIND = {"FathomPointCloud", "FathomMesh"}
+
+
+@pytest.fixture
+def temp(tmp_path, monkeypatch):
+    """A temp folder, as inside ComfyUI."""
+    monkeypatch.setattr(host, "temp_folder", lambda: tmp_path / "temp")
+    return tmp_path / "temp"
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
+def test_every_node_that_makes_something_to_see_shows_it(node):
+    named = preview.node_preview(node)
+    assert bool(named) == (node.__name__ not in BLIND)
+    assert set(named) <= set(preview.outputs(node))
+    assert node.FUNCTION == ("execute_and_show" if named else "execute")
+
+
+def test_the_result_is_shown_small_and_handed_on_whole(temp, scene):
+    node = fathom.NODE_CLASS_MAPPINGS["FathomEstimateDepth"]
+    plain = node().execute(scene, "fathom-tiny", 600)
+    shown = getattr(node(), node.FUNCTION)(scene, "fathom-tiny", 600)
+    assert isinstance(plain, tuple) and torch.equal(shown["result"][0], plain[0])
+    (file,) = shown["ui"]["images"]
+    assert file["type"] == "temp" and file["subfolder"] == ""
+    with Image.open(temp / file["filename"]) as picture:
+        assert picture.size == (512, 384)
+        seen = np.asarray(picture.convert("L").resize((80, 60)), dtype=float) / 255
+    whole = torch.nn.functional.interpolate(plain[0][None, ..., 0], (60, 80), mode="bilinear", antialias=True)
+    assert np.abs(seen - whole[0, 0].numpy()).mean() < 0.02
+
+
+def test_outside_comfyui_the_plain_tuple_comes_back(scene):
+    node = fathom.NODE_CLASS_MAPPINGS["FathomEstimateDepth"]
+    image, depth = getattr(node(), node.FUNCTION)(scene, "fathom-tiny", 64)
+    assert image.shape == (1, 64, 85, 3) and isinstance(depth, Depth)
+
+
+def test_a_long_batch_shows_a_few_taken_evenly():
+    ramp = torch.linspace(0, 1, 300)[:, None, None].expand(300, 4, 6)
+    levels = [int(small[0, 0, 0]) for small in preview.thumbnails(ramp, most=16)]
+    assert len(levels) == 16 and levels[0] == 0 and levels[-1] == 255 and levels == sorted(set(levels))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 4000, 3, 3), (1, 3, 5000, 4), (3, 20, 30, 1), (1, 9, 9)])
+def test_any_shape_is_drawn(shape):
+    for small in preview.thumbnails(torch.rand(shape)):
+        assert small.dtype == torch.uint8 and small.shape[2] == 3 and max(small.shape[:2]) <= 512
+
+
+def test_what_cannot_be_seen_is_passed_over(temp):
+    assert preview.save_previews([None, "text", object()]) == []
+    assert preview.save_previews([torch.full((1, 4, 4), float("nan")), None])
+
+
+def test_the_parts_of_a_bundle_are_shown_beside_each_other(temp, scene, tmp_path, monkeypatch):
+    monkeypatch.setenv("FATHOM_BUNDLES", str(tmp_path / "bundles"))
+    node = fathom.NODE_CLASS_MAPPINGS["FathomBundle"]
+    shown = getattr(node(), node.FUNCTION)(scene, "fathom-tiny", "none", "none", 64)
+    assert len(shown["ui"]["images"]) == 2  # the picture and its depth
+
+
+def test_a_temp_folder_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch, scene):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(host, "temp_folder", lambda: tmp_path / "file")
+    node = fathom.NODE_CLASS_MAPPINGS["FathomEstimateDepth"]
+    assert isinstance(getattr(node(), node.FUNCTION)(scene, "fathom-tiny", 64), tuple)
+
+
+def test_a_preview_of_a_large_picture_is_cheap(temp):
+    picture = torch.rand(1, 4096, 4096, 3)
+    preview.save_previews([picture[:, :64]])
+    start = time.perf_counter()
+    preview.save_previews([picture])
+    assert time.perf_counter() - start < 0.5

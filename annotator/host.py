@@ -7,9 +7,11 @@ asks for it, and ComfyUI may take it off the device again at any time between tw
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,8 @@ from torch import Tensor, nn
 from ..errors import PictureError, SettingError
 
 WEIGHTS_KEY = "annotators"
+
+_log = logging.getLogger(__name__)
 
 
 def inside_comfyui() -> bool:
@@ -340,11 +344,17 @@ class Resident:
 # ---------------------------------------------------------------------------------------------- waiting
 
 
+Preview = Callable[[], "Tensor | None"]
+
+
 class Progress(Protocol):
     """What a loop reports to."""
 
-    def update(self, n: int = 1) -> None:
-        """`n` more units are done. Raises the host's interrupt when the user has cancelled."""
+    def update(self, n: int = 1, preview: Preview | None = None) -> None:
+        """`n` more units are done. Raises the host's interrupt when the user has cancelled.
+
+        preview: makes a picture of what came last, uint8 (H,W,3); called only when and where it will be seen.
+        """
         ...
 
 
@@ -366,10 +376,84 @@ class _Ticker:
     def __init__(self, advance: Callable[[int], Any] | None) -> None:
         self._advance = advance
 
-    def update(self, n: int = 1) -> None:
+    def update(self, n: int = 1, preview: Preview | None = None) -> None:
         check_interrupt()
         if self._advance is not None:
             self._advance(n)
+
+
+# Seconds between two previews, and between two texts, on ComfyUI's node.
+_PREVIEW_EVERY = 0.5
+_TEXT_EVERY = 0.5
+
+
+class _NodeTicker:
+    """Progress on the node that ComfyUI runs: the bar, previews, and for bytes how many there are and how fast."""
+
+    def __init__(self, total: int, label: str, unit: str) -> None:
+        import comfy.utils  # pyright: ignore[reportMissingImports]
+
+        self._bar: Any = comfy.utils.ProgressBar(total) if total > 0 else None
+        self._total, self._label, self._sized = total, label, unit == "B"
+        self._done = 0
+        self._started = self._told = self._previewed = time.monotonic()
+        self._spoke = False
+
+    def update(self, n: int = 1, preview: Preview | None = None) -> None:
+        check_interrupt()
+        self._done += n
+        now = time.monotonic()
+        shown = None
+        # The last one is not worth it: the result follows at once.
+        if preview is not None and self._done < self._total and now - self._previewed >= _PREVIEW_EVERY:
+            shown, self._previewed = _preview_image(preview), now
+        if self._bar is not None:
+            self._bar.update_absolute(self._done, preview=shown)
+        if self._sized and now - self._told >= _TEXT_EVERY:
+            self._told, self._spoke = now, True
+            tell(f"{self._label}: {amount(self._done, self._total, now - self._started)}")
+
+    def close(self) -> None:
+        # The text stays on the node, so it must not go on telling of a download that is over.
+        if self._spoke:
+            tell(f"{self._label}: {amount(self._done, self._total)}")
+
+
+def _preview_image(preview: Preview) -> tuple[str, Any, int] | None:
+    picture = preview()
+    if picture is None:
+        return None
+    from PIL import Image
+
+    return "JPEG", Image.fromarray(picture.numpy()), max(picture.shape[:2])
+
+
+def amount(done: int, total: int = 0, seconds: float = 0.0) -> str:
+    """Bytes done, of how many, and how fast, for people: "12.3 of 470.0 MB, 5.1 MB/s". total, seconds: 0 = unknown."""
+    text = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total and done < total else f"{done / 1e6:.1f} MB"
+    return f"{text}, {done / 1e6 / seconds:.1f} MB/s" if seconds > 0 else text
+
+
+def tell(text: str) -> None:
+    """Show a line of text on the node that ComfyUI runs; silent where ComfyUI has no such thing."""
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    send = getattr(server, "send_progress_text", None)
+    node = _running_node(server)
+    if send is None or node is None:
+        return
+    try:
+        send(text, node, server.client_id)  # pyright: ignore[reportOptionalMemberAccess]
+    except Exception as error:  # of whatever a ComfyUI to come makes of it: a line of text is worth no failed run
+        _log.debug("no progress text: %s", error)
+
+
+def _running_node(server: Any) -> str | None:
+    try:
+        from comfy_execution.utils import get_executing_context  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return getattr(server, "last_node_id", None)
+    context = get_executing_context()
+    return getattr(server, "last_node_id", None) if context is None else context.node_id
 
 
 @contextmanager
@@ -377,9 +461,11 @@ def progress(total: int, label: str, unit: str = "it") -> Iterator[Progress]:
     """Progress of `total` units (0 = unknown), shown on ComfyUI's node or by the shell; silent in plain Python."""
     check_interrupt()
     if inside_comfyui():
-        import comfy.utils  # pyright: ignore[reportMissingImports]
-
-        yield _Ticker(comfy.utils.ProgressBar(total).update if total > 0 else None)
+        bar = _NodeTicker(total, label, unit)
+        try:
+            yield bar
+        finally:
+            bar.close()
     elif _sinks:
         with _sinks[-1](total, label, unit) as bar:
             yield _Ticker(bar.update)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import FathomError, SettingError
 from ..signals import Depth, Normals, Segmentation, Signal
 from ..signals.depth import stack_depths
+from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
 from .pictures import as_pixels
@@ -91,7 +92,7 @@ class Annotator:
                     continue
                 parts.append(self.estimator.signal(raw).to(host.output_device()))
                 done += len(part)
-                bar.update(len(part))
+                bar.update(len(part), lambda: thumbnails(parts[-1][-1])[0])
         return _join(parts)
 
     def _run(self, pixels: Tensor, fit: Fit, size: Size, settings: Mapping[str, Any]) -> Tensor:

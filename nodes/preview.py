@@ -7,15 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 from ..annotator import host
-from ..signals import Depth, Normals, Segmentation
+from ..signals.thumbnail import MOST, SIDE, thumbnails
 
-SIDE = 512
-MOST = 16
 # What is shown of a node's outputs unless its class says so itself: the first of these that it has.
 ORDER = ("depth_image", "image", "depth", "frames", "mask", "ordered", "previews")
 
@@ -65,9 +59,8 @@ def node_preview(node: Any) -> tuple[str, ...]:
 def save_previews(results: Sequence[Any], side: int = SIDE, most: int = MOST) -> list[dict[str, str]]:
     """Save what can be seen of `results` as small JPEGs in ComfyUI's temp folder, in the form that `ui` takes.
 
-    results: IMAGE (B,H,W,C), MASK (B,H,W), signals, lists of them; anything else is passed over. side: longest side in
-    pixels. most: pictures of a batch, taken evenly from it. Empty outside ComfyUI, and where the folder cannot be
-    written to: a preview is never worth a failed run.
+    Arguments as in `thumbnails`. Empty outside ComfyUI, and where the folder cannot be written to: a preview is never
+    worth a failed run.
     """
     folder = host.temp_folder()
     if folder is None:
@@ -77,38 +70,3 @@ def save_previews(results: Sequence[Any], side: int = SIDE, most: int = MOST) ->
     except OSError as error:
         log.warning("no preview: %s", error)
         return []
-
-
-@torch.inference_mode()
-def thumbnails(result: Any, side: int = SIDE, most: int = MOST) -> list[Tensor]:
-    """Small pictures of a node's output, uint8 (h,w,3) on the CPU. Arguments as in `save_previews`."""
-    if isinstance(result, (list, tuple)):
-        return [small for part in result[:most] for small in thumbnails(part, side, most)][:most]
-    if not isinstance(result, (Tensor, Depth, Normals, Segmentation)):
-        return []
-    return [_small(_picture(result, i), side) for i in _evenly(len(result), most)]
-
-
-def _evenly(count: int, most: int) -> list[int]:
-    return list(range(count)) if count <= most else [round(i * (count - 1) / (most - 1)) for i in range(most)]
-
-
-def _picture(of: Any, index: int) -> Tensor:
-    """One picture of a batch, float (1,C,H,W)."""
-    one = of[index : index + 1] if isinstance(of, Tensor) else of[index].to_image()
-    if one.ndim == 3:
-        one = one[..., None]
-    return one[..., :3].movedim(-1, 1)
-
-
-def _small(picture: Tensor, side: int) -> Tensor:
-    height, width = picture.shape[-2:]
-    # Every second pixel, or every third ..., as long as twice the size remains: nobody sees it, and it is quick.
-    stride = max(1, max(height, width) // (2 * side))
-    picture = picture[..., ::stride, ::stride].float().cpu()
-    height, width = picture.shape[-2:]
-    if (scale := side / max(height, width)) < 1:
-        size = max(1, round(height * scale)), max(1, round(width * scale))
-        picture = F.interpolate(picture, size, mode="bilinear", antialias=True)
-    levels = picture.nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
-    return levels[0].expand(3, -1, -1).permute(1, 2, 0).contiguous()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import contextmanager
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ import fathom
 from fathom import Depth
 from fathom.annotator import host
 from fathom.nodes import NODES, preview
+from fathom.signals.thumbnail import thumbnails
 
 # Nodes that give no picture, mask or depth.
 BLIND = {"FathomPointCloud", "FathomMesh"}
@@ -55,13 +60,13 @@ def test_outside_comfyui_the_plain_tuple_comes_back(scene):
 
 def test_a_long_batch_shows_a_few_taken_evenly():
     ramp = torch.linspace(0, 1, 300)[:, None, None].expand(300, 4, 6)
-    levels = [int(small[0, 0, 0]) for small in preview.thumbnails(ramp, most=16)]
+    levels = [int(small[0, 0, 0]) for small in thumbnails(ramp, most=16)]
     assert len(levels) == 16 and levels[0] == 0 and levels[-1] == 255 and levels == sorted(set(levels))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 3), (2, 4000, 3, 3), (1, 3, 5000, 4), (3, 20, 30, 1), (1, 9, 9)])
 def test_any_shape_is_drawn(shape):
-    for small in preview.thumbnails(torch.rand(shape)):
+    for small in thumbnails(torch.rand(shape)):
         assert small.dtype == torch.uint8 and small.shape[2] == 3 and max(small.shape[:2]) <= 512
 
 
@@ -87,6 +92,108 @@ def test_a_temp_folder_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch
 def test_a_preview_of_a_large_picture_is_cheap(temp):
     picture = torch.rand(1, 4096, 4096, 3)
     preview.save_previews([picture[:, :64]])
-    start = time.perf_counter()
+    start = time.process_time()
     preview.save_previews([picture])
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
+
+
+# ------------------------------------------------------------------------------- while it runs
+
+
+class Comfy:
+    """As much of ComfyUI as progress needs, noting what it is sent."""
+
+    def __init__(self):
+        self.bars, self.texts = [], []
+        self.client_id = "somebody"
+
+    def install(self, monkeypatch, texts=True):
+        note = self
+
+        class ProgressBar:
+            def __init__(self, total):
+                self.total = total
+
+            def update_absolute(self, value, total=None, preview=None):
+                note.bars.append((value, self.total, preview))
+
+        def send_progress_text(text, node_id, sid=None):
+            note.texts.append((text, node_id, sid))
+
+        management = SimpleNamespace(throw_exception_if_processing_interrupted=lambda: None)
+        utils = SimpleNamespace(ProgressBar=ProgressBar)
+        if texts:
+            self.send_progress_text = send_progress_text
+        context = SimpleNamespace(node_id="7")
+        modules = {
+            "comfy": SimpleNamespace(model_management=management, utils=utils),
+            "comfy.model_management": management,
+            "comfy.utils": utils,
+            "folder_paths": SimpleNamespace(),
+            "server": SimpleNamespace(PromptServer=SimpleNamespace(instance=self)),
+            "comfy_execution": SimpleNamespace(),
+            "comfy_execution.utils": SimpleNamespace(get_executing_context=lambda: context),
+        }
+        for name, module in modules.items():
+            monkeypatch.setitem(sys.modules, name, module)
+        return self
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that tells a quarter of a second more each time."""
+    ticks = count(0, 0.25)
+    monkeypatch.setattr(host.time, "monotonic", lambda: next(ticks))
+
+
+def test_a_long_batch_shows_what_came_last(monkeypatch, clock):
+    comfy = Comfy().install(monkeypatch)
+    drawn = []
+
+    def draw():
+        drawn.append(1)
+        return torch.zeros(4, 6, 3, dtype=torch.uint8)
+
+    with host.progress(8, "Net", "picture") as bar:
+        for _ in range(8):
+            bar.update(1, draw)
+    assert [(done, total) for done, total, _ in comfy.bars] == [(n, 8) for n in range(1, 9)]
+    previews = [preview for *_, preview in comfy.bars if preview]
+    assert len(previews) == len(drawn) == 3, "every half second, and not for the last"
+    assert comfy.bars[-1][2] is None and previews[0][0] == "JPEG" and previews[0][1].size == (6, 4)
+    assert not comfy.texts
+
+
+def test_a_download_tells_how_much_and_how_fast(monkeypatch, clock):
+    comfy = Comfy().install(monkeypatch)
+    with host.progress(40_000_000, "Downloading net.pt", "B") as bar:
+        for _ in range(4):
+            bar.update(10_000_000)
+    assert comfy.texts[0] == ("Downloading net.pt: 20.0 of 40.0 MB, 40.0 MB/s", "7", "somebody")
+    assert comfy.texts[-1][0] == "Downloading net.pt: 40.0 MB"
+
+
+def test_an_older_comfyui_without_texts_is_served_in_silence(monkeypatch, clock):
+    comfy = Comfy().install(monkeypatch, texts=False)
+    with host.progress(0, "Downloading net.pt", "B") as bar:
+        for _ in range(4):
+            bar.update(10_000_000)
+    assert not comfy.bars and not comfy.texts
+
+
+def test_an_estimator_shows_the_last_picture_of_each_part(monkeypatch, scene):
+    shown = []
+
+    @contextmanager
+    def progress(total, label, unit="it"):
+        yield SimpleNamespace(update=lambda n=1, preview=None: shown.append(preview))
+
+    est = fathom.load("fathom-tiny")
+    monkeypatch.setattr(host, "progress", progress)
+    monkeypatch.setattr(type(est), "_best_batch", lambda *_: 1)
+    depth = est(torch.cat([scene, scene.flip(2)]), 64)
+    assert len(shown) == 2
+    last = shown[-1]()
+    assert last.dtype == torch.uint8 and last.shape == (64, 85, 3)
+    expected = (depth[1].to_image()[0] * 255).round().to(torch.uint8)
+    assert torch.equal(last, expected)

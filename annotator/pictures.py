@@ -10,12 +10,11 @@ from torch import Tensor
 from ..errors import PictureError
 
 
-def as_pixels(image: Any) -> Tensor:
-    """Any picture as float32 (B,3,H,W) in 0..1 on its own device; the input is never changed.
+def as_pictures(image: Any) -> Tensor:
+    """Any picture as a tensor (B,H,W,1|3|4), floating point or uint8, as it came: checked, neither changed nor copied.
 
     image: a torch tensor (B,H,W,C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels, floating point in 0..1 or uint8;
-    or a PIL image. Transparent pixels are laid over white, as the ControlNet annotators do. Values outside 0..1
-    are clamped. Raises PictureError for any other type or shape, an empty batch, NaN or infinite values.
+    or a PIL image. Raises PictureError for any other type or shape, an empty batch, NaN or infinite values.
     """
     if not isinstance(image, Tensor):
         image = _from_pil(image)
@@ -28,20 +27,30 @@ def as_pixels(image: Any) -> Tensor:
         raise PictureError(f"the picture is empty: its shape is {tuple(image.shape)}.")
     image = image.detach()
     if image.dtype == torch.uint8:
-        image = image.float() / 255
-    elif not image.is_floating_point():
+        return image
+    if not image.is_floating_point():
         raise PictureError(
             f"a picture must hold floating point values in 0..1 (or uint8 in 0..255), got {image.dtype}."
         )
-    image = image.float()
     # The sum of finite floats is finite here (values near 1), so one pass without a mask tells the usual case.
-    if not bool(image.sum().isfinite()):
-        bad = ~image.isfinite()
-        if bool(bad.any()):
+    if not bool(image.sum(dtype=torch.float32).isfinite()):
+        bad = sum(int((~picture.isfinite()).sum()) for picture in image)
+        if bad:
             raise PictureError(
-                f"the picture holds {int(bad.sum())} NaN or infinite values of {bad.numel()}. They usually come from "
+                f"the picture holds {bad} NaN or infinite values of {image.numel()}. They usually come from "
                 "a VAE or an upscaler that ran in half precision; run it in float32."
             )
+    return image
+
+
+def as_pixels(image: Any) -> Tensor:
+    """Any picture as float32 (B,3,H,W) in 0..1 on its own device; the input is never changed.
+
+    Takes what `as_pictures` takes and raises what it raises. Transparent pixels are laid over white, as the
+    ControlNet annotators do. Values outside 0..1 are clamped.
+    """
+    image = as_pictures(image)
+    image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     image = image.clamp(0, 1)
     if image.shape[-1] == 4:
         alpha = image[..., 3:]

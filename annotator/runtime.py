@@ -6,19 +6,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import FathomError, SettingError
-from ..signals import Depth, Normals, Segmentation, Signal
-from ..signals.depth import stack_depths
+from ..signals import Signal
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
-from .pictures import as_pixels
+from .pictures import as_pictures, as_pixels
 from .sizing import Fit, Size, check_resolution, result_size
 
 KEEP = 3
@@ -72,16 +72,17 @@ class Annotator:
         if resolution is not None:
             check_resolution(resolution)
         settings = self.estimator.settings(options)
-        pixels = as_pixels(image)
-        height, width = pixels.shape[-2:]
+        # A film is checked as a whole before anything runs, but becomes pixels a few frames at a time.
+        pictures = as_pictures(image)
+        total, height, width, _ = pictures.shape
         size = result_size(height, width, resolution or 0)
         fit = self.estimator.plan(height, width, resolution, settings)
-        parts: list[Signal] = []
-        batch = self._best_batch(len(pixels), fit)
-        with host.progress(len(pixels), self.estimator.name, "picture") as bar:
+        film = _Film(total)
+        batch = self._best_batch(total, fit)
+        with host.progress(total, self.estimator.name, "picture") as bar:
             done = 0
-            while done < len(pixels):
-                part = pixels[done : done + batch]
+            while done < total:
+                part = as_pixels(pictures[done : done + batch])
                 try:
                     raw = self._run(part, fit, size, settings)
                 except torch.OutOfMemoryError:
@@ -90,10 +91,11 @@ class Annotator:
                     batch = len(part) // 2
                     host.release_device_memory()
                     continue
-                parts.append(self.estimator.signal(raw).to(host.output_device()))
+                signal = self.estimator.signal(raw).to(host.output_device())
+                film.add(signal)
                 done += len(part)
-                bar.update(len(part), lambda: thumbnails(parts[-1][-1])[0])
-        return _join(parts)
+                bar.update(len(part), lambda: thumbnails(signal[-1])[0])  # noqa: B023 - called at once
+        return film.signal()
 
     def _run(self, pixels: Tensor, fit: Fit, size: Size, settings: Mapping[str, Any]) -> Tensor:
         network = self._resident.ready(self.estimator.memory_required(len(pixels), fit, self.dtype))
@@ -114,17 +116,37 @@ def _too_little_memory(estimator: Estimator, fit: Fit, device: torch.device) -> 
     )
 
 
-def _join(parts: list[Signal]) -> Signal:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    if isinstance(first, Depth):
-        return stack_depths([p for p in parts if isinstance(p, Depth)])
-    if isinstance(first, Normals):
-        vectors = torch.cat([p.vectors for p in parts if isinstance(p, Normals)])
-        return Normals(vectors, None, first.source, first.trained)
-    labels = torch.cat([p.labels for p in parts if isinstance(p, Segmentation)])
-    return Segmentation(labels, first.palette, first.source)
+class _Film:
+    """The signals of a batch, written as they come into memory taken once: a list joined at the end would hold
+    everything twice."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._first: Signal | None = None
+        self._fields: dict[str, Tensor] = {}
+
+    def add(self, part: Signal) -> None:
+        """Append the pictures of `part`."""
+        start, self._done = self._done, self._done + len(part)
+        if self._first is None:
+            self._first = part
+            if len(part) == self._total:
+                return
+        for name in (field.name for field in fields(part)):
+            value = getattr(part, name)
+            if not isinstance(value, Tensor):
+                # `valid` is None while every pixel is.
+                if name in self._fields:
+                    self._fields[name][start : self._done] = True
+                continue
+            if name not in self._fields:
+                self._fields[name] = value.new_ones((self._total, *value.shape[1:]))
+            self._fields[name][start : self._done] = value
+
+    def signal(self) -> Signal:
+        """The whole."""
+        assert self._first is not None and self._done == self._total  # noqa: S101
+        return replace(self._first, **cast(Any, self._fields)) if self._fields else self._first
 
 
 # ---------------------------------------------------------------------------------------------- loading

@@ -13,11 +13,11 @@ SEGMENTATION_CATEGORY = "ControlNet Preprocessors/Semantic Segmentation"
 
 IMAGE: tuple[str, dict[str, Any]] = ("IMAGE", {"tooltip": "The picture, or a batch of pictures of one size."})
 SCOPE = (
-    ["image", "batch"],
+    ["image", "batch", "video"],
     {
         "default": "image",
-        "tooltip": "Which pixels decide what is white and what is black: each picture's own, or those of the whole "
-        "batch, so that a video does not flicker.",
+        "tooltip": "Which pixels decide what is white and what is black: each picture's own, those of the whole batch, "
+        "or for a video a range that follows each shot slowly and starts anew at a cut, so that nothing flickers.",
     },
 )
 NORMAL_CONVENTION = (

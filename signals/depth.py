@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SignalError
-from .field import check_mask, check_shape, percentiles, stretch
+from .field import check_mask, check_scope, check_shape, percentiles, sketches, slices, steady, stretch
 
 DepthKind = Literal["metric", "affine_inverse", "affine_depth", "ordinal"]
 
@@ -69,19 +68,21 @@ class Depth:
             raise SignalError(f"depth kind must be one of {', '.join(get_args(DepthKind))}, got {self.kind!r}.")
         if self.valid is not None:
             check_mask("valid", self.valid, self.values)
-        good = self.values.isfinite() if self.valid is None else self.values.isfinite() | ~self.valid
-        if not bool(good.all()):
-            count = int((~good).sum())
+        bad, least = 0, 0.0
+        for at in slices(self.values):
+            seen = self.values[at] if self.valid is None else self.values[at][self.valid[at]]
+            # One sum tells the usual case without a mask; a finite overflow counts no bad value below.
+            if not bool(seen.sum().isfinite()):
+                bad += int((~seen.isfinite()).sum())
+            elif self.kind == "metric" and seen.numel():
+                least = min(least, float(seen.amin()))
+        if bad:
             raise SignalError(
-                f"{count} of {good.numel()} depth values of {self.source or 'an unnamed source'} are NaN or infinite. "
-                "Run the estimator in float32, or mark the pixels as not valid."
+                f"{bad} of {self.values.numel()} depth values of {self.source or 'an unnamed source'} are NaN or "
+                "infinite. Run the estimator in float32, or mark the pixels as not valid."
             )
-        if self.kind == "metric":
-            shown = self.values if self.valid is None else self.values[self.valid]
-            if shown.numel() and float(shown.amin()) < 0:
-                raise SignalError(
-                    f"metric depth holds 1/metre and cannot be negative, got {float(shown.amin()):.4g}."
-                )
+        if least < 0:
+            raise SignalError(f"metric depth holds 1/metre and cannot be negative, got {least:.4g}.")
         if self.focal is not None:
             self._check_focal()
 
@@ -157,8 +158,9 @@ class Depth:
     def unit_range(self, scope: str = "image", low: float = 0.0, high: float = 100.0) -> Tensor:
         """`values` with their `low` and `high` percentile moved to 0 and 1 and clamped: float32 (B,H,W), 1 = closest.
 
-        scope: "image" takes the percentiles of each picture, "batch" those of the whole batch (a video must not
-        flicker). A constant picture gives 0. Not valid pixels give 0.
+        scope: "image" takes the percentiles of each picture, "batch" those of the whole batch, "video" a range that
+        moves slowly along the frames of a shot and begins anew at a cut. A constant picture gives 0. Not valid pixels
+        give 0.
         """
         ends = percentiles(self.values, (low, high), self.valid, scope)
         return self._blank(stretch(self.values, *ends))
@@ -166,28 +168,50 @@ class Depth:
     def to_image(self, scope: str = "image", look: DepthLook | None = None) -> Tensor:
         """The grey picture of this depth, float32 (B,H,W,3) in 0..1, near = white.
 
-        look: None = the one published with the estimator. scope: "image" or "batch", as in `unit_range`.
+        look: None = the one published with the estimator. scope: as in `unit_range`.
         Not valid pixels are black. Raises SignalError when the look needs metres and the kind has none.
         """
         look = look or self.look
-        if look.space == "values":
-            values = self.values
-            low, high = self._ends(values, look, self.valid, scope)
-            grey = stretch(values, low, high)
-        else:
-            # Sky has no distance: infinity would swallow the percentiles, so it takes no part and renders black.
-            metres = self.metres()
-            seen = metres.isfinite() if self.valid is None else metres.isfinite() & self.valid
-            metres = metres.masked_fill(~seen, 0.0)
-            low, high = self._ends(metres, look, None if bool(seen.all()) else seen, scope)
-            grey = (1 - stretch(metres, low, high)).masked_fill(~seen | (low == high), 0.0)
-        return self._blank(grey)[..., None].expand(*grey.shape, 3).contiguous()
+        low, high = self._ends(look, scope)
+        image = self.values.new_empty(*self.values.shape, 3)
+        for at in slices(image):
+            values, seen = self._space(look, at)
+            grey = stretch(values, low[at], high[at])
+            if look.space == "metres":
+                grey = (1 - grey).masked_fill(low[at] == high[at], 0.0)
+            image[at] = (grey if seen is None else grey.masked_fill(~seen, 0.0))[..., None]
+        return image
 
-    def _ends(self, values: Tensor, look: DepthLook, valid: Tensor | None, scope: str) -> tuple[Tensor, Tensor]:
-        if look.fixed is None:
-            return percentiles(values, (look.low, look.high), valid, scope)
-        low, high = (values.new_tensor(end).expand(len(values), 1, 1) for end in look.fixed)
-        return low, high
+    def _space(self, look: DepthLook, at: slice) -> tuple[Tensor, Tensor | None]:
+        """The numbers that a look shows, and which of them take part, None = all."""
+        values, valid = self.values[at], None if self.valid is None else self.valid[at]
+        if look.space == "values":
+            return values, valid
+        # Sky has no distance: infinity would swallow the percentiles, so it takes no part and renders black.
+        metres = replace(self, values=values, valid=valid, focal=None).metres()
+        seen = metres.isfinite() if valid is None else metres.isfinite() & valid
+        return (metres, None) if bool(seen.all()) else (metres.masked_fill(~seen, 0.0), seen)
+
+    def _ends(self, look: DepthLook, scope: str) -> tuple[Tensor, Tensor]:
+        """The numbers (B,1,1) that become black and white in the space of the look."""
+        check_scope(scope)
+        if look.fixed is not None:
+            low, high = (self.values.new_tensor(end).expand(len(self), 1, 1) for end in look.fixed)
+            return low, high
+        points = look.low, look.high
+        if scope == "batch":
+            values, seen = self._space(look, slice(None))
+            return percentiles(values, points, seen, scope)
+        pairs = []
+        for at in slices(self.values):
+            values, seen = self._space(look, at)
+            pairs.append(percentiles(values, points, seen, "image"))
+        low, high = (torch.cat([pair[end] for pair in pairs]) for end in (0, 1))
+        if scope == "image":
+            return low, high
+        valid = self.valid
+        thumbs = [sketches(self.values[at], None if valid is None else valid[at]) for at in slices(self.values)]
+        return steady(low, high, torch.cat(thumbs))
 
     def _blank(self, field: Tensor) -> Tensor:
         return field if self.valid is None else field.masked_fill(~self.valid, 0.0)
@@ -215,27 +239,3 @@ def depth_from_metres(
     values = torch.where(known, metres, torch.ones_like(metres)).reciprocal().masked_fill(~known, 0.0)
     whole = bool(known.all())
     return Depth(values, "metric", None if whole else known, focal, source, look or DepthLook("metres"))
-
-
-def stack_depths(parts: Sequence[Depth]) -> Depth:
-    """One Depth from several of the same size and kind, in order. Raises SignalError when they differ."""
-    if not parts:
-        raise SignalError("there are no depths to put together.")
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    for part in parts[1:]:
-        if part.kind != first.kind or part.values.shape[1:] != first.values.shape[1:]:
-            raise SignalError(
-                f"depths differ: {first.kind} {tuple(first.values.shape[1:])} and "
-                f"{part.kind} {tuple(part.values.shape[1:])} cannot stand in one batch."
-            )
-    valid = None
-    if any(p.valid is not None for p in parts):
-        valid = torch.cat([torch.ones_like(p.values, dtype=torch.bool) if p.valid is None else p.valid for p in parts])
-    focal = first.focal
-    if any(p.focal is not None for p in parts):
-        if any(p.focal is None for p in parts):
-            raise SignalError("some of the depths have a focal length and some have none.")
-        focal = torch.cat([torch.as_tensor(p.focal, dtype=torch.float32).reshape(-1).expand(len(p)) for p in parts])
-    return replace(first, values=torch.cat([p.values for p in parts]), valid=valid, focal=focal)

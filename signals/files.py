@@ -30,6 +30,7 @@ from torch import Tensor
 from ..errors import FathomError, SettingError, SignalError
 from . import exr
 from .depth import Depth, DepthLook, depth_from_metres
+from .field import check_scope, percentiles
 
 FORMATS = {"png16": ".png", "exr": ".exr", "npz": ".npz", "safetensors": ".safetensors"}
 
@@ -99,23 +100,25 @@ def save_series(
     """Write a batch the way ComfyUI numbers its pictures: `first` is <name>_<number>_.<suffix>, then the numbers rise.
 
     PNG and EXR get one file per picture, npz and safetensors one for the whole batch; returns the files.
-    "%batch_num%" in the name becomes the picture's place in the batch. scope: PNG only: whether each picture or the
-    whole batch decides what is black and white. The rest and the errors as in `save_depth`.
+    "%batch_num%" in the name becomes the picture's place in the batch. scope: PNG only: which pictures
+    decide what is black and white, as in `Depth.unit_range`. The rest and the errors as in `save_depth`.
     """
     first = Path(first)
     numbered = re.fullmatch(r"(.*_)(\d+)(_)", first.stem)
     if not numbered:
         raise SettingError(f"a series needs a name like depth_00001_.png to count from, got {first.name}.")
-    if scope not in ("image", "batch"):
-        raise SettingError(f"scope must be image or batch, got {scope!r}.")
+    check_scope(scope)
     each = first.suffix.lower() in (".png", ".exr")
     parts = [depth[i] for i in range(len(depth))] if each else [depth]
-    ends = _ends(depth) if first.suffix.lower() == ".png" and scope == "batch" else None
+    ends = None
+    if first.suffix.lower() == ".png" and scope != "image":
+        low, high = percentiles(depth.values, (0.0, 100.0), depth.valid, scope)
+        ends = list(zip(low.flatten().tolist(), high.flatten().tolist(), strict=True))
     written = []
     for place, part in enumerate(parts):
         name = numbered[1].replace("%batch_num%", str(place)) + f"{int(numbered[2]) + place:05}_{first.suffix}"
         written.append(first.with_name(name))
-        save_depth(part, written[-1], metres=metres, ends=ends, texts=texts)
+        save_depth(part, written[-1], metres=metres, ends=ends[place] if ends else None, texts=texts)
     return written
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fathom import Depth, Normals, Segmentation, SettingError, SignalError
 from fathom.signals import DepthLook, Palette
-from fathom.signals.depth import depth_from_metres, stack_depths
+from fathom.signals.depth import depth_from_metres
+from fathom.signals.field import AHEAD, percentiles, scene_cuts, sketches
 from fathom.signals.normals import unit_vectors
 from fathom.tools.sobel import foreground, sobel_normals
 
@@ -148,19 +149,65 @@ def test_a_wrong_depth_cannot_be_made(values, kind, valid, focal, word):
         Depth(values, kind, valid, focal)
 
 
-def test_indexing_and_stacking_are_inverse():
+def test_indexing_keeps_what_belongs_to_each_picture():
     valid = FIELD > -1
     depth = Depth(FIELD, "affine_inverse", valid, torch.tensor([500.0, 600.0]), "x")
-    again = stack_depths([depth[0], depth[1:]])
-    assert torch.equal(again.values, FIELD) and torch.equal(again.valid, valid)
-    assert again.focal.tolist() == [500, 600]
-    with pytest.raises(SignalError, match="differ"):
-        stack_depths([depth[0], Depth(FIELD, "ordinal")])
+    part = depth[1:]
+    assert torch.equal(part.values, FIELD[1:]) and torch.equal(part.valid, valid[1:])
+    assert part.focal.tolist() == [600]
+
+
+def film(frames: int, seed: int = 0) -> torch.Tensor:
+    """A still scene whose range the estimator moves a little from frame to frame."""
+    generator = torch.Generator().manual_seed(seed)
+    still = torch.rand(1, 24, 32, generator=generator).cumsum(1)
+    scale = 1 + 0.1 * torch.randn(frames, 1, 1, generator=generator)
+    return still * scale
+
+
+def test_a_video_does_not_flicker_and_nothing_is_clipped():
+    frames = film(60)
+    # One thing comes close for a single frame: per picture, everything else would turn dark in it.
+    frames[30, :2, :2] = 2 * frames.max()
+    depth = Depth(frames, "ordinal")
+    alone, steady = depth.to_image("image")[..., 0], depth.to_image("video")[..., 0]
+    still = (slice(None), slice(8, None))
+    assert steady[still].diff(dim=0)[28:31].abs().mean() < 0.3 * alone[still].diff(dim=0)[28:31].abs().mean()
+    low, high = percentiles(frames, (0.0, 100.0), None, "video")
+    assert bool((low <= frames.amin((1, 2), keepdim=True)).all())
+    assert bool((high >= frames.amax((1, 2), keepdim=True)).all())
+    assert high.diff(dim=0).abs().max() < frames.amax() / AHEAD
+
+
+def test_a_cut_begins_a_new_range():
+    first, second = film(40), 50 + 9 * film(30, 1).flip(1)
+    both = torch.cat([first, second])
+    assert scene_cuts(sketches(both)) == [0, 40]
+    together = Depth(both, "ordinal").to_image("video")
+    torch.testing.assert_close(together[:40], Depth(first, "ordinal").to_image("video"))
+    torch.testing.assert_close(together[40:], Depth(second, "ordinal").to_image("video"))
+
+
+def test_one_frame_and_a_still_film_look_as_pictures_do():
+    one = Depth(FIELD[:1], "ordinal")
+    assert torch.equal(one.to_image("video"), one.to_image("image"))
+    still = Depth(FIELD[:1].expand(30, -1, -1).clone(), "ordinal")
+    torch.testing.assert_close(still.to_image("video"), still.to_image("image"))
+
+
+@pytest.mark.parametrize("scope", ["image", "batch", "video"])
+@pytest.mark.parametrize("look", [DepthLook(), DepthLook("metres", 2, 85), DepthLook("values", fixed=(0.0, 2.0))])
+def test_rendering_in_pieces_changes_nothing(monkeypatch, scope, look):
+    values = torch.rand(9, 20, 30, generator=torch.Generator().manual_seed(3)) + 0.1
+    depth = Depth(values, "metric", values > 0.2, look=look)
+    whole = depth.to_image(scope)
+    monkeypatch.setattr("fathom.signals.field._AT_ONCE", 20 * 30 * 3 * 2)
+    assert torch.equal(depth.to_image(scope), whole)
 
 
 def test_an_unknown_scope_is_named():
     with pytest.raises(SignalError, match="image, batch"):
-        Depth(FIELD, "ordinal").to_image("video")
+        Depth(FIELD, "ordinal").to_image("film")
 
 
 # -------------------------------------------------------------------------------------------- normals

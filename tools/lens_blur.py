@@ -13,6 +13,7 @@ from ..annotator import host
 from ..annotator.pictures import as_pixels
 from ..errors import SettingError, SignalError
 from ..signals import Depth
+from ..signals.field import percentiles
 from .pixels import (
     check_choice,
     check_range,
@@ -108,11 +109,7 @@ def _shares(depth: Depth, near: float | None, far: float | None, scope: str) -> 
         unknown = depth.values.new_full((len(depth), 1, 1), math.nan)
         return depth.unit_range(scope), unknown, unknown
     true = Depth(_known(depth.inverse(near, far), depth.valid), "metric", depth.valid)
-    seen = true.values if depth.valid is None else true.values.masked_fill(~depth.valid, math.inf)
-    low = seen.amin((1, 2), keepdim=True)
-    high = true.values.amax((1, 2), keepdim=True)
-    if scope == "batch":
-        low, high = low.amin().expand_as(low), high.amax().expand_as(high)
+    low, high = percentiles(true.values, (0.0, 100.0), depth.valid, scope)
     return true.unit_range(scope), low, high
 
 

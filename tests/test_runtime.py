@@ -1,0 +1,45 @@
+"""Running in pieces, keeping networks, giving memory back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import fathom
+from fathom.annotator import runtime
+from fathom.signals import Depth
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return fathom.load("fathom-tiny")
+
+
+def test_a_film_in_pieces_equals_its_frames(tiny):
+    film = torch.rand(7, 48, 64, 3, generator=torch.Generator().manual_seed(1))
+    together = tiny(film, 64)
+    assert len(together) == 7 > runtime._MOST_PER_CPU_BATCH
+    for index in (0, 3, 4, 6):
+        torch.testing.assert_close(
+            together[index].values, tiny(film[index : index + 1], 64).values, rtol=1e-4, atol=1e-4
+        )
+
+
+def test_pieces_that_differ_in_what_is_valid_come_together():
+    values = torch.arange(1.0, 6.0)[:, None, None].expand(5, 2, 3)
+    valid = torch.ones(1, 2, 3, dtype=torch.bool)
+    valid[0, 0, 0] = False
+    film = runtime._Film(5)
+    for part in (Depth(values[:2], "metric"), Depth(values[2:3], "metric", valid), Depth(values[3:], "metric")):
+        film.add(part)
+    whole = film.signal()
+    assert torch.equal(whole.values, values)
+    assert whole.valid.sum() == 5 * 6 - 1 and not whole.valid[2, 0, 0]
+
+
+def test_a_bad_frame_late_in_a_film_stops_it_before_anything_runs(tiny, monkeypatch):
+    film = torch.rand(6, 32, 32, 3)
+    film[5, 0, 0, 0] = torch.nan
+    monkeypatch.setattr(type(tiny), "_run", lambda *_: pytest.fail("a frame was run"))
+    with pytest.raises(fathom.PictureError, match="1 NaN"):
+        tiny(film)

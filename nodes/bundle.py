@@ -125,7 +125,10 @@ class FathomBundle:
                 "resolution": resolution(),
             },
             "optional": {
-                "pin": ("BOOLEAN", {"default": False, "tooltip": "Keep this bundle when the folder is full."}),
+                "pin": (
+                    "BOOLEAN",
+                    {"default": False, "advanced": True, "tooltip": "Keep this bundle when the folder is full."},
+                ),
                 "limit_gb": (
                     "FLOAT",
                     {
@@ -133,6 +136,7 @@ class FathomBundle:
                         "min": 0.1,
                         "max": 10000.0,
                         "step": 1.0,
+                        "advanced": True,
                         "tooltip": "Space for all bundles together, in GiB; those used longest ago are removed first.",
                     },
                 ),
@@ -160,7 +164,7 @@ class FathomLoadBundle:
     DISPLAY_NAME = "Fathom Load Bundle"
     DESCRIPTION = "Loads the picture and everything the estimators said of it from a bundle; needs no network."
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["load cache", "open bundle", "load depth", "restore"]
+    SEARCH_ALIASES = ["load cache", "open bundle", "load depth", "restore", "depth cache"]
     RETURN_TYPES = _RETURN_TYPES
     RETURN_NAMES = _RETURN_NAMES
     OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS

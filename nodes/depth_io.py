@@ -9,7 +9,7 @@ from ..annotator import host
 from ..signals import Depth
 from ..signals.files import FORMATS, fingerprint, save_series
 from ..tools import convert
-from .fields import SCOPE
+from .fields import SCOPE, advanced
 
 CATEGORY = "Fathom/Depth In and Out"
 UNKNOWN = "0 = unknown."
@@ -136,6 +136,7 @@ class FathomDepthToImage:
                     ["inverse", "metres"],
                     {
                         "default": "inverse",
+                        "advanced": True,
                         "tooltip": "What grey is even in. inverse: 1/distance, fine steps close by. metres: distance, "
                         "for metric depth.",
                     },
@@ -203,8 +204,8 @@ class FathomConvertDepth:
                         "pixels of the depth. Two or more.",
                     },
                 ),
-                "focal": number(0.0, 0.0, 1e6, 0.1, "Focal length in pixels. 0 = the depth's own."),
-                "baseline": number(0.0, 0.0, 1e3, 0.001, "For disparity: metres between the two cameras."),
+                "focal": advanced(number(0.0, 0.0, 1e6, 0.1, "Focal length in pixels. 0 = the depth's own.")),
+                "baseline": advanced(number(0.0, 0.0, 1e3, 0.001, "For disparity: metres between the two cameras.")),
             },
         }
 
@@ -304,11 +305,12 @@ class FathomSaveDepth:
                     "BOOLEAN",
                     {
                         "default": False,
+                        "advanced": True,
                         "tooltip": "For exr: Z holds metres, as renderers and compositing programs expect, instead of "
                         "1/metre. Metric depth only.",
                     },
                 ),
-                "scope": SCOPE,
+                "scope": advanced(SCOPE),
             },
             "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
         }

@@ -89,13 +89,21 @@ class FathomEstimateDepth(_DepthNode):
     SEARCH_ALIASES = [
         "depth",
         "depth map",
+        "depth estimation",
         "z-depth",
+        "zdepth",
         "disparity",
+        "controlnet",
+        "preprocessor",
+        "annotator",
         "midas",
+        "dpt",
         "depth anything",
+        "DAv2",
         "zoe",
         "marigold",
         "leres",
+        "tiny",
     ]
     DEFAULT = "fathom-tiny"
 
@@ -112,7 +120,7 @@ class FathomDepthAnythingV2(_DepthNode):
         "Depth Anything V2 (Yang et al., 2024): sharp relative depth. The Small model may be used commercially; Base, "
         "Large and Giant may not."
     )
-    SEARCH_ALIASES = ["depth anything", "DAv2", "depth map", "depth", "disparity"]
+    SEARCH_ALIASES = ["depth anything", "DAv2", "depth anything v2", "depth map", "depth", "disparity", "controlnet"]
     DEFAULT = "depth-anything-v2-small"
 
     @classmethod
@@ -159,7 +167,7 @@ class FathomZoeDepth(_DepthNode):
         "ZoeDepth (Bhat et al., 2023): depth in metres, rendered as its ControlNet was trained, from the 2nd to the "
         "85th percentile of the distances. N = indoor, K = streets, NK = chooses by itself."
     )
-    SEARCH_ALIASES = ["zoe", "zoedepth", "metric depth", "depth map", "depth"]
+    SEARCH_ALIASES = ["zoe", "zoedepth", "metric depth", "depth map", "depth", "controlnet"]
     DEFAULT = "zoedepth-n"
 
 
@@ -168,7 +176,7 @@ class FathomLeReS(_DepthNode):
 
     DISPLAY_NAME = "Fathom LeReS"
     DESCRIPTION = "LeReS (Yin et al., 2021): relative depth with rich background detail."
-    SEARCH_ALIASES = ["leres", "depth map", "depth"]
+    SEARCH_ALIASES = ["leres", "depth map", "depth", "controlnet"]
     DEFAULT = "leres"
 
 
@@ -256,7 +264,16 @@ class _NormalsNode:
     RETURN_NAMES = ("image", "normals")
     OUTPUT_TOOLTIPS = _NORMAL_OUTPUTS
     FUNCTION = "execute"
-    SEARCH_ALIASES = ["normal", "normal map", "normals", "surface normal", "bae", "normalbae", "bump"]
+    SEARCH_ALIASES = [
+        "normal",
+        "normal map",
+        "surface normal",
+        "controlnet",
+        "preprocessor",
+        "bae",
+        "normalbae",
+        "bump",
+    ]
     DEFAULT = "normal-bae"
 
     @classmethod
@@ -308,7 +325,7 @@ class FathomMiDaSDepth:
         "depth map, the normal map and the foreground."
     )
     CATEGORY = DEPTH_CATEGORY
-    SEARCH_ALIASES = ["midas", "dpt", "depth", "depth map", "disparity", "normal map"]
+    SEARCH_ALIASES = ["midas", "dpt", "depth", "depth map", "disparity", "normal map", "controlnet"]
     RETURN_TYPES = ("IMAGE", "IMAGE", "MASK", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "normal_image", "foreground", "depth")
     OUTPUT_TOOLTIPS = (
@@ -352,7 +369,7 @@ class FathomMiDaSNormal:
     DISPLAY_NAME = "Fathom MiDaS Normal"
     DESCRIPTION = "The normal map that the first normal ControlNet was trained on: slopes of MiDaS's depth."
     CATEGORY = DEPTH_CATEGORY
-    SEARCH_ALIASES = ["midas", "normal", "normal map", "bump"]
+    SEARCH_ALIASES = ["midas", "normal", "normal map", "bump", "controlnet"]
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "normals", "depth")
     OUTPUT_TOOLTIPS = (*_NORMAL_OUTPUTS, "The depth that the normals come from.")
@@ -405,7 +422,19 @@ class _SegmentNode:
     RETURN_NAMES = ("image", "labels", "legend")
     OUTPUT_TOOLTIPS = _SEGMENTATION_OUTPUTS
     FUNCTION = "execute"
-    SEARCH_ALIASES = ["segmentation", "semantic", "regions", "oneformer", "ade20k", "coco", "seg", "upernet"]
+    SEARCH_ALIASES = [
+        "segmentation",
+        "semantic segmentation",
+        "seg",
+        "regions",
+        "controlnet",
+        "preprocessor",
+        "oneformer",
+        "ade20k",
+        "coco",
+        "upernet",
+        "uniformer",
+    ]
     DEFAULT = "oneformer-ade20k"
 
     @classmethod

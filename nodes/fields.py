@@ -30,6 +30,11 @@ NORMAL_CONVENTION = (
 )
 
 
+def advanced(spec: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
+    """The widget, kept out of sight until the user asks for advanced inputs; such ones stand last on a node."""
+    return spec[0], {**spec[1], "advanced": True}
+
+
 def option(of: Option) -> tuple[Any, dict[str, Any]]:
     """The widget of an estimator's own option."""
     if of.choices:

@@ -27,7 +27,13 @@ FIELD_OF_VIEW: tuple[str, dict[str, Any]] = (
 )
 STEP: tuple[str, dict[str, Any]] = (
     "INT",
-    {"default": 1, "min": 1, "max": 64, "tooltip": "Take every n-th pixel of every n-th row: smaller files."},
+    {
+        "default": 1,
+        "min": 1,
+        "max": 64,
+        "advanced": True,
+        "tooltip": "Take every n-th pixel of every n-th row: smaller files.",
+    },
 )
 EDGE: tuple[str, dict[str, Any]] = (
     "FLOAT",
@@ -36,6 +42,7 @@ EDGE: tuple[str, dict[str, Any]] = (
         "min": 0.0,
         "max": 1.0,
         "step": 0.01,
+        "advanced": True,
         "tooltip": "Where the distance changes by more than this share from one pixel to the next, the scene is cut "
         "there instead of stretched. 0 = cut nothing.",
     },
@@ -109,6 +116,7 @@ class FathomDepthToNormals:
                         "min": 0.0,
                         "max": 5 * math.pi,
                         "step": 0.05,
+                        "advanced": True,
                         "tooltip": "midas only: how flat the result is; 6.28 is ControlNet's.",
                     },
                 ),
@@ -119,6 +127,7 @@ class FathomDepthToNormals:
                         "min": 0.0,
                         "max": 1.0,
                         "step": 0.05,
+                        "advanced": True,
                         "tooltip": "midas only: pixels farther than this share of the depth face the viewer.",
                     },
                 ),

@@ -8,7 +8,7 @@ from ..errors import SettingError
 from ..signals import Depth
 from ..tools import regions
 from .depth_io import depth_input, number
-from .fields import IMAGE
+from .fields import IMAGE, advanced
 
 CATEGORY = "Fathom/Regions"
 
@@ -26,13 +26,16 @@ _STATISTIC: tuple[list[str], dict[str, Any]] = (
     ["median", "mean", "percentile"],
     {"default": "median", "tooltip": "How a region's depth is measured. The median is not misled by a few pixels."},
 )
-_PERCENTILE = number(50.0, 0.0, 100.0, 0.5, "For percentile: 0 = the region's farthest, 100 = its closest pixel.")
+_PERCENTILE = advanced(
+    number(50.0, 0.0, 100.0, 0.5, "For percentile: 0 = the region's farthest, 100 = its closest pixel.")
+)
 _ERODE: tuple[str, dict[str, Any]] = (
     "INT",
     {
         "default": 4,
         "min": 0,
         "max": 256,
+        "advanced": True,
         "tooltip": "Pixels at a region's border that are not measured, because depth is blurred there. About the "
         "width of the blur.",
     },

@@ -129,6 +129,7 @@ class FathomStereoDepth:
                         "min": 0,
                         "max": 4096,
                         "step": 16,
+                        "advanced": True,
                         "tooltip": "How many pixels the nearest thing may shift between the views; 0 = an eighth of "
                         "the width.",
                     },

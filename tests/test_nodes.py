@@ -35,6 +35,7 @@ def test_a_node_is_declared_completely(id):
             assert spec[1]["default"] in spec[0], f"{id}.{name}"
     names = getattr(node, "RETURN_NAMES", node.RETURN_TYPES)
     assert len(node.RETURN_TYPES) == len(names) == len(node.OUTPUT_TOOLTIPS)
+    assert all(told.strip() for told in node.OUTPUT_TOOLTIPS), f"{id} has an output without a tooltip"
     json.dumps(node.INPUT_TYPES())
 
 
@@ -57,6 +58,46 @@ def test_the_function_takes_what_the_node_declares(id):
 def test_own_nodes_can_be_found_by_the_words_people_use(node):
     assert node.__name__.startswith("Fathom") and node.DISPLAY_NAME.startswith("Fathom ")
     assert len(node.SEARCH_ALIASES) >= 2 and all(a == a.strip() for a in node.SEARCH_ALIASES)
+
+
+def found_by(word):
+    """Ids of own nodes whose display name or aliases hold the word."""
+    words = {n.__name__: " | ".join([n.DISPLAY_NAME, *n.SEARCH_ALIASES]).lower() for n in NODES}
+    return {id for id, text in words.items() if word.lower() in text}
+
+
+@pytest.mark.parametrize(
+    ("word", "id"),
+    [
+        *((w, "FathomEstimateDepth") for w in ("depth", "z-depth", "disparity", "controlnet", "preprocessor", "midas")),
+        *((w, "FathomEstimateDepth") for w in ("DPT", "depth anything", "DAv2", "zoe", "marigold", "leres")),
+        *((w, "FathomEstimateNormals") for w in ("normal", "normal map", "bae", "controlnet")),
+        *((w, "FathomSegment") for w in ("segmentation", "seg", "semantic", "ade20k", "oneformer", "controlnet")),
+        *((w, "FathomLensBlur") for w in ("bokeh", "dof", "depth of field")),
+        *((w, "FathomDepthField") for w in ("depth mask", "threshold")),
+        ("DAv2", "FathomDepthAnythingV2"),
+        ("haze", "FathomFog"),
+        ("point cloud", "FathomPointCloud"),
+        ("glb", "FathomMesh"),
+        ("iphone", "FathomLoadPhoneDepth"),
+        ("sbs", "FathomStereoDepth"),
+        ("realsense", "FathomRGBDDepth"),
+        ("cache", "FathomBundle"),
+        ("exr", "FathomSaveDepth"),
+    ],
+)
+def test_a_search_for_this_word_finds_the_node(word, id):
+    assert id in found_by(word)
+
+
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN")
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
+def test_advanced_inputs_stand_last(node):
+    widgets = [spec[1] for spec in inputs(node).values() if isinstance(spec[0], list) or spec[0] in WIDGETS]
+    flags = [bool(told.get("advanced")) for told in widgets]
+    assert flags == sorted(flags), list(inputs(node))
 
 
 def test_licences_stand_where_the_model_is_chosen():

@@ -331,6 +331,15 @@ class Resident:
         else:
             self.module = module.to(self.device)
 
+    @property
+    def loaded(self) -> bool:
+        """Whether ComfyUI keeps the network on its device; on plain torch always."""
+        if self.patcher is None:
+            return True
+        import comfy.model_management as manager  # pyright: ignore[reportMissingImports]
+
+        return any(entry.model is self.patcher for entry in manager.current_loaded_models)
+
     def ready(self, memory: int) -> nn.Module:
         """The network on its device, with `memory` bytes made free beside it for one inference."""
         if self.patcher is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from . import host, weights
 from .estimator import Estimator
 from .pictures import as_pictures, as_pixels
 from .sizing import Fit, Size, check_resolution, result_size
+
+log = logging.getLogger(__name__)
 
 KEEP = 3
 _MOST_PER_BATCH = 32
@@ -52,6 +55,11 @@ class Annotator:
     def dtype(self) -> torch.dtype:
         """The precision that the network computes in."""
         return next(self._resident.module.parameters()).dtype
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the network lies ready on its device; outside ComfyUI always."""
+        return self._resident.loaded
 
     @property
     def patcher(self) -> Any:
@@ -207,29 +215,57 @@ def load(
     return Annotator(estimator, host.Resident(network, where), found.path)
 
 
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+def _stamp(path: Path) -> Stamp:
+    """Names, sizes and times of a weights file or folder: what tells that somebody replaced it. Opens nothing."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+
+
 class Shelf:
     """The few annotators used last, so that a second run reads no file. `KEEP` of them at most."""
 
     def __init__(self, keep: int = KEEP) -> None:
         self._keep = keep
-        self._held: OrderedDict[tuple[str, torch.dtype | None], Annotator] = OrderedDict()
-        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[str, torch.dtype | None], tuple[Annotator, Stamp]] = OrderedDict()
+        self._lock = threading.RLock()
 
     def take(self, estimator: Estimator, dtype: torch.dtype | None = None) -> Annotator:
-        """The loaded annotator of `estimator`, loading it when it is not here. Errors as in `load`."""
+        """The loaded annotator of `estimator`, loading it when it is not here. Errors as in `load`.
+
+        Weights that were replaced on disk are loaded anew; those that were deleted stay while they are held.
+        """
         key = (estimator.id, dtype)
         with self._lock:
-            if key not in self._held:
-                self._held[key] = load(estimator, dtype=dtype)
+            held = self._held.get(key)
+            if held is None or _stamp(held[0].path) not in (held[1], ()):
+                # Let go first: two of a kind would take the memory twice.
+                self._held.pop(key, held := None)
+                annotator = load(estimator, dtype=dtype)
+                self._held[key] = annotator, _stamp(annotator.path)
+                log.info("Fathom: loaded %s from %s", estimator.name, annotator.path)
             self._held.move_to_end(key)
             while len(self._held) > self._keep:
                 self._held.popitem(last=False)
-            return self._held[key]
+            return self._held[key][0]
 
     def clear(self) -> None:
         """Let go of every annotator; their memory returns when no graph holds them either."""
         with self._lock:
             self._held.clear()
+
+    def release_unloaded(self) -> None:
+        """Let go of the annotators that ComfyUI has taken off the device.
+
+        Called when a graph's nodes are gone. ComfyUI has no other word for "free the host's memory too": on that
+        request it first unloads every network and then drops the nodes.
+        """
+        with self._lock:
+            for key, (annotator, _) in list(self._held.items()):
+                if not annotator.loaded:
+                    del self._held[key]
 
 
 shelf = Shelf()

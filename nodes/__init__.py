@@ -19,6 +19,9 @@ for _node in NODES:
     shows_result(_node)
 _DROP_INS = dropin.free(host.holds_node)
 
+for _node in (*NODES, *_DROP_INS.values()):
+    estimate.gives_back(_node)
+
 NODE_CLASS_MAPPINGS: dict[str, type] = {**{node.__name__: node for node in NODES}, **_DROP_INS}
 NODE_DISPLAY_NAME_MAPPINGS = {id: vars(node)["DISPLAY_NAME"] for id, node in NODE_CLASS_MAPPINGS.items()}
 WEB_DIRECTORY = "./web"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, ClassVar, cast
 
 from torch import Tensor
@@ -47,6 +48,16 @@ def _family(name: str, produces: str) -> list[str]:
 def run(id: str, image: Any, resolution: int | None, **options: Any) -> Signal:
     """The signal of `image` by the estimator `id`, loading it when it is not loaded."""
     return shelf.take(by_id(id))(image, resolution, **options)
+
+
+def gives_back(node: type) -> None:
+    """Make `node` tell the shelf when ComfyUI drops one of its instances, which is how it frees the host's memory."""
+
+    def __init__(self: Any) -> None:
+        # Not at exit: by then the modules that the shelf needs may be gone.
+        weakref.finalize(self, shelf.release_unloaded).atexit = False
+
+    node.__init__ = __init__
 
 
 class _DepthNode:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +139,24 @@ def test_one_pass_feeds_every_depth_tool(comfyui, photo):
     assert entry["status"]["status_str"] == "success", entry["status"]
     look = np.asarray(Image.open(comfyui.base / "output" / entry["outputs"]["16"]["images"][0]["filename"]))
     assert look.shape == (512, 768, 3)
+
+
+def test_weights_stay_until_comfyui_frees_them(comfyui, photo):
+    def loads():
+        return comfyui.log().count("Fathom: loaded Fathom Tiny")
+
+    def settle(times):
+        for _ in range(100):
+            if loads() >= times:
+                break
+            time.sleep(0.05)
+        return loads()
+
+    comfyui.run(depth_graph(photo, resolution=96))
+    before = loads()
+    comfyui.run(depth_graph(photo, resolution=97))
+    assert loads() == before
+    comfyui.post("/free", {"unload_models": True, "free_memory": True})
+    time.sleep(1.5)
+    comfyui.run(depth_graph(photo, resolution=98))
+    assert settle(before + 1) == before + 1

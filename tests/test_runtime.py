@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -43,3 +45,21 @@ def test_a_bad_frame_late_in_a_film_stops_it_before_anything_runs(tiny, monkeypa
     monkeypatch.setattr(type(tiny), "_run", lambda *_: pytest.fail("a frame was run"))
     with pytest.raises(fathom.PictureError, match="1 NaN"):
         tiny(film)
+
+
+def test_the_shelf_keeps_a_network_until_its_file_changes(tmp_path, monkeypatch):
+    path = tmp_path / "tiny.safetensors"
+    source = runtime.Path(runtime.__file__).parents[1] / "weights" / "fathom-tiny.safetensors"
+    path.write_bytes(source.read_bytes())
+    estimator = fathom.estimators()["fathom-tiny"]
+    monkeypatch.setattr(runtime, "load", lambda e, dtype=None, load=runtime.load: load(e, path, dtype=dtype))
+    shelf = runtime.Shelf(keep=1)
+    first = shelf.take(estimator)
+    assert shelf.take(estimator) is first
+    os.utime(path, ns=(1, 1))
+    second = shelf.take(estimator)
+    assert second is not first
+    path.unlink()
+    assert shelf.take(estimator) is second
+    shelf.release_unloaded()
+    assert shelf.take(estimator) is second, "plain torch has nobody who unloads"

@@ -52,6 +52,7 @@ class ComfyUI:
             (base / name).mkdir(parents=True)
         # A name with spaces and dots: the pack may rely on no importable name.
         (base / "custom_nodes" / "fathom 0.1 test").symlink_to(ROOT)
+        (base / "custom_nodes" / "stand_ins").symlink_to(ROOT / "tests" / "stand_ins")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

@@ -129,12 +129,14 @@ def phone(
     aux: bytes = DEPTH_AUX,
     ramp: np.ndarray = RAMP[:48],
     turns: tuple[int, int] = (0, 0),
+    photo: np.ndarray | None = None,
     **options: Any,
 ) -> Path:
-    """A photo of 128x96, red on its left half, with `ramp` as depth."""
+    """A photo, of 128x96 and red on its left half unless given, with `ramp` as depth."""
     heif_library = pytest.importorskip("pillow_heif")
-    photo = np.zeros((96, 128, 3), np.uint8)
-    photo[:, :64, 0] = 255
+    if photo is None:
+        photo = np.zeros((96, 128, 3), np.uint8)
+        photo[:, :64, 0] = 255
     heif = heif_library.HeifFile()
     heif.add_from_pillow(Image.fromarray(photo))
     second = Image.fromarray(ramp)

@@ -1,0 +1,520 @@
+"""Write example_workflows/*.json, the graphs that ComfyUI offers as templates.
+
+    python docs/templates.py
+
+Their thumbnails come from running them: tests/test_templates.py writes them when FATHOM_THUMBNAILS names a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fathom
+
+FOLDER = Path(__file__).parents[1] / "example_workflows"
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+GREEN, BLUE = "#3f7a52", "#3f789e"
+
+# Nodes of ComfyUI's own: sockets, widgets with the values that are used here, outputs. Their order is ComfyUI's.
+CORE: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str, Any]], list[tuple[str, str]]]] = {
+    "LoadImage": (
+        [],
+        [("image", "COMBO", "example.png"), ("upload", "IMAGEUPLOAD", "image")],
+        [("IMAGE", "IMAGE"), ("MASK", "MASK")],
+    ),
+    "PreviewImage": ([("images", "IMAGE")], [], []),
+    "SaveImage": ([("images", "IMAGE")], [("filename_prefix", "STRING", "fathom")], []),
+    "MaskToImage": ([("mask", "MASK")], [], [("IMAGE", "IMAGE")]),
+    "PreviewAny": ([("source", "*")], [], []),
+    "CheckpointLoaderSimple": (
+        [],
+        [("ckpt_name", "COMBO", "v1-5-pruned-emaonly-fp16.safetensors")],
+        [("MODEL", "MODEL"), ("CLIP", "CLIP"), ("VAE", "VAE")],
+    ),
+    "ControlNetLoader": ([], [("control_net_name", "COMBO", "")], [("CONTROL_NET", "CONTROL_NET")]),
+    "CLIPTextEncode": ([("clip", "CLIP")], [("text", "STRING", "")], [("CONDITIONING", "CONDITIONING")]),
+    "ControlNetApplyAdvanced": (
+        [
+            ("positive", "CONDITIONING"),
+            ("negative", "CONDITIONING"),
+            ("control_net", "CONTROL_NET"),
+            ("image", "IMAGE"),
+        ],
+        [("strength", "FLOAT", 1.0), ("start_percent", "FLOAT", 0.0), ("end_percent", "FLOAT", 1.0)],
+        [("positive", "CONDITIONING"), ("negative", "CONDITIONING")],
+    ),
+    "EmptyLatentImage": (
+        [],
+        [("width", "INT", 768), ("height", "INT", 512), ("batch_size", "INT", 1)],
+        [("LATENT", "LATENT")],
+    ),
+    "KSampler": (
+        [("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent_image", "LATENT")],
+        [
+            ("seed", "INT", 1),
+            ("control_after_generate", "COMBO", "randomize"),
+            ("steps", "INT", 20),
+            ("cfg", "FLOAT", 7.0),
+            ("sampler_name", "COMBO", "euler"),
+            ("scheduler", "COMBO", "normal"),
+            ("denoise", "FLOAT", 1.0),
+        ],
+        [("LATENT", "LATENT")],
+    ),
+    "VAEDecode": ([("samples", "LATENT"), ("vae", "VAE")], [], [("IMAGE", "IMAGE")]),
+    "LoadVideo": ([], [("file", "COMBO", "video.mp4"), ("upload", "IMAGEUPLOAD", "image")], [("VIDEO", "VIDEO")]),
+    "GetVideoComponents": (
+        [("video", "VIDEO")],
+        [],
+        [("images", "IMAGE"), ("audio", "AUDIO"), ("fps", "FLOAT")],
+    ),
+    "SaveWEBM": (
+        [("images", "IMAGE")],
+        [
+            ("filename_prefix", "STRING", "fathom"),
+            ("codec", "COMBO", "vp9"),
+            ("fps", "FLOAT", 24.0),
+            ("crf", "FLOAT", 24.0),
+        ],
+        [],
+    ),
+}
+SEEN = ("PreviewImage", "SaveImage", "LoadImage", "LoadVideo", "SaveWEBM")
+SD15 = "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
+CONTROLNETS = "https://huggingface.co/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
+
+
+def model(name: str, folder: str, directory: str) -> dict[str, str]:
+    """An entry of a node's `properties.models`, which the front end offers to download."""
+    return {"name": name, "url": f"{folder}{name}", "directory": directory}
+
+
+def weights_of(ids: str) -> list[dict[str, str]]:
+    """The entries for the estimators that a comma-separated text names; none for one that ships with the pack."""
+    made = []
+    for id in (part.strip() for part in ids.split(",")):
+        estimator = fathom.estimators().get(id)
+        if estimator is not None and estimator.embedded is None:
+            source = estimator.sources[0]
+            address = f"https://huggingface.co/{source.repo}/resolve/{source.revision}/"
+            made.append(model(source.file, address, f"annotators/{source.folder}"))
+    return made
+
+
+def _own(type: str) -> tuple[list[tuple[str, str]], list[tuple[str, str, Any]], list[tuple[str, str]]]:
+    """As an entry of CORE, for a node of this pack."""
+    node = fathom.NODE_CLASS_MAPPINGS[type]
+    sockets, widgets = [], []
+    types = node.INPUT_TYPES()
+    for name, (kind, *rest) in {**types["required"], **types.get("optional", {})}.items():
+        settings = rest[0] if rest else {}
+        kind = "COMBO" if isinstance(kind, (list, tuple)) else kind
+        if kind in WIDGETS:
+            widgets.append((name, kind, settings.get("default", "")))
+        else:
+            sockets.append((name, kind))
+    return sockets, widgets, list(zip(node.RETURN_NAMES, node.RETURN_TYPES, strict=True))
+
+
+class Graph:
+    """A graph in the editor's format, laid out in columns from left to right."""
+
+    def __init__(self, about: str) -> None:
+        self.nodes: list[dict[str, Any]] = []
+        self.links: list[list[Any]] = []
+        self.groups: list[tuple[str, str, list[int]]] = []
+        self._open: list[int] = []
+        self.about = about
+
+    def add(self, type: str, *, title: str = "", models: Sequence[Mapping[str, str]] = (), **given: Any) -> Any:
+        """Add a node. given: an input by name, a widget's value or the output of another node: `node["image"]`."""
+        sockets, widgets, outputs = CORE[type] if type in CORE else _own(type)
+        unknown = given.keys() - {s[0] for s in sockets} - {w[0] for w in widgets}
+        if unknown:
+            raise ValueError(f"{type} has no input {', '.join(sorted(unknown))}")
+        id = len(self.nodes) + 1
+        inputs: list[dict[str, Any]] = [{"name": name, "type": kind, "link": None} for name, kind in sockets]
+        values = []
+        for name, kind, default in widgets:
+            linked = isinstance(given.get(name), _Output)
+            values.append(default if linked else given.get(name, default))
+            if linked:
+                inputs.append({"name": name, "type": kind, "widget": {"name": name}, "link": None})
+        column = 0
+        for slot, socket in enumerate(inputs):
+            source = given.get(socket["name"])
+            if isinstance(source, _Output):
+                column = max(column, source.column + 1)
+                link = len(self.links) + 1
+                self.links.append([link, source.id, source.slot, id, slot, source.kind])
+                socket["link"] = link
+                self.nodes[source.id - 1]["outputs"][source.slot]["links"].append(link)
+        lines = len(inputs) + len(values)
+        shows = 230 if type in SEEN or type.startswith("Fathom") else 0
+        text = 80 if type == "CLIPTextEncode" else 120 if type == "PreviewAny" else 0
+        node = {
+            "id": id,
+            "type": type,
+            "pos": [0, 0],
+            "size": [330, 40 + 26 * max(lines, len(outputs)) + shows + text],
+            "flags": {},
+            "order": id - 1,
+            "mode": 0,
+            "inputs": inputs,
+            "outputs": [{"name": name, "type": kind, "links": []} for name, kind in outputs],
+            "properties": {"Node name for S&R": type, **({"models": list(models)} if models else {})},
+            "widgets_values": values,
+            "column": column,
+        }
+        if title:
+            node["title"] = title
+        self.nodes.append(node)
+        self._open.append(id)
+        return {name: _Output(id, slot, kind, column) for slot, (name, kind) in enumerate(outputs)}
+
+    def group(self, title: str, colour: str = GREEN) -> None:
+        """Frame the nodes added since the last group."""
+        self.groups.append((title, colour, self._open))
+        self._open = []
+
+    def data(self) -> dict[str, Any]:
+        """The graph as the editor saves it."""
+        lines = self.about.count("\n") + len(self.about) // 60 + 3
+        note = {
+            "id": len(self.nodes) + 1,
+            "type": "MarkdownNote",
+            "pos": [0, 0],
+            "size": [400, 40 + 22 * lines],
+            "flags": {},
+            "order": len(self.nodes),
+            "mode": 0,
+            "inputs": [],
+            "outputs": [],
+            "title": "What to do",
+            "properties": {},
+            "widgets_values": [self.about],
+            "color": "#233",
+            "bgcolor": "#355",
+        }
+        frames, top = [], 0
+        for title, colour, ids in self.groups:
+            members = [self.nodes[id - 1] for id in ids]
+            first = min(n["column"] for n in members)
+            heights: dict[int, int] = {}
+            for node in members:
+                y = heights.get(node["column"], top + 60)
+                node["pos"] = [460 + 390 * (node["column"] - first), y]
+                heights[node["column"]] = y + node["size"][1] + 60
+            bottom, columns = max(heights.values()), max(heights) - first + 1
+            frames.append(
+                {
+                    "id": len(frames) + 1,
+                    "title": title,
+                    "bounding": [440, top, 390 * columns - 20, bottom - top],
+                    "color": colour,
+                    "font_size": 24,
+                    "flags": {},
+                }
+            )
+            top = bottom + 60
+        nodes = [{k: v for k, v in node.items() if k != "column"} for node in self.nodes]
+        return {
+            "last_node_id": len(nodes) + 1,
+            "last_link_id": len(self.links),
+            "nodes": [*nodes, note],
+            "links": self.links,
+            "groups": frames,
+            "config": {},
+            "extra": {},
+            "version": 0.4,
+        }
+
+
+class _Output:
+    def __init__(self, id: int, slot: int, kind: str, column: int) -> None:
+        self.id, self.slot, self.kind, self.column = id, slot, kind, column
+
+
+def depth_of(graph: Graph, image: Any, estimator: str = "depth-anything-v2-small", **more: Any) -> Any:
+    """A Fathom Estimate Depth node."""
+    return graph.add("FathomEstimateDepth", image=image, estimator=estimator, models=weights_of(estimator), **more)
+
+
+def diffusion(graph: Graph, image: Any, controlnet: str, prompt: str) -> None:
+    """The diffusion part: Stable Diffusion 1.5 and a ControlNet over the conditioning picture."""
+    checkpoint = "v1-5-pruned-emaonly-fp16.safetensors"
+    base = graph.add("CheckpointLoaderSimple", models=[model(checkpoint, SD15, "checkpoints")])
+    control = graph.add(
+        "ControlNetLoader", control_net_name=controlnet, models=[model(controlnet, CONTROLNETS, "controlnet")]
+    )
+    good = graph.add("CLIPTextEncode", title="What to paint", clip=base["CLIP"], text=prompt)
+    bad = graph.add("CLIPTextEncode", title="What to avoid", clip=base["CLIP"], text="blurry, low quality")
+    both = graph.add(
+        "ControlNetApplyAdvanced",
+        positive=good["CONDITIONING"],
+        negative=bad["CONDITIONING"],
+        control_net=control["CONTROL_NET"],
+        image=image,
+        strength=0.9,
+    )
+    empty = graph.add("EmptyLatentImage")
+    painted = graph.add(
+        "KSampler",
+        model=base["MODEL"],
+        positive=both["positive"],
+        negative=both["negative"],
+        latent_image=empty["LATENT"],
+    )
+    decoded = graph.add("VAEDecode", samples=painted["LATENT"], vae=base["VAE"])
+    graph.add("SaveImage", images=decoded["IMAGE"])
+    graph.group("Paint it anew (Stable Diffusion 1.5)", BLUE)
+
+
+def depth_controlnet() -> Graph:
+    """Depth to a depth ControlNet."""
+    graph = Graph(
+        "## Depth to ControlNet\n\n1. Choose your picture in **Load Image**.\n2. Run. The depth map shows which things "
+        "are near: near is white.\n3. Say what to paint in **What to paint**; the picture's space stays.\n\nDepth "
+        "Anything V2 Small is fetched when it first runs. **fathom-tiny** needs no download and is a rough preview. "
+        "Set the size of the new picture in **Empty Latent Image** to the shape of yours."
+    )
+    photo = graph.add("LoadImage")
+    depth = depth_of(graph, photo["IMAGE"])
+    graph.add("PreviewImage", title="Depth map", images=depth["image"])
+    graph.group("Depth of the picture")
+    diffusion(graph, depth["image"], "control_v11f1p_sd15_depth_fp16.safetensors", "a cosy reading room, oil painting")
+    return graph
+
+
+def normals_controlnet() -> Graph:
+    """Normals to a normal ControlNet."""
+    graph = Graph(
+        "## Surface normals to ControlNet\n\n1. Choose your picture in **Load Image**.\n2. Run. Colours say which way "
+        "each surface faces.\n3. **Normals by a network** feeds the ControlNet; **Normals from depth** shows what any "
+        "depth model gives, with the look of the first normal ControlNet: **a** makes it flatter."
+    )
+    photo = graph.add("LoadImage")
+    depth = depth_of(graph, photo["IMAGE"])
+    derived = graph.add("FathomDepthToNormals", title="Normals from depth", depth=depth["depth"], method="midas")
+    graph.add("PreviewImage", title="Normals from depth", images=derived["image"])
+    graph.group("From depth")
+    normals = graph.add(
+        "FathomEstimateNormals",
+        title="Normals by a network",
+        image=photo["IMAGE"],
+        estimator="normal-bae",
+        models=weights_of("normal-bae"),
+    )
+    graph.add("PreviewImage", title="Normal map", images=normals["image"])
+    graph.group("By a network")
+    diffusion(graph, normals["image"], "control_v11p_sd15_normalbae_fp16.safetensors", "a marble statue, studio light")
+    return graph
+
+
+def segmentation_controlnet() -> Graph:
+    """Regions to a segmentation ControlNet, and a mask by name."""
+    graph = Graph(
+        "## Segmentation to ControlNet\n\n1. Choose your picture in **Load Image**.\n2. Run. Every colour is a kind of "
+        "thing; **Legend** lists them.\n3. Write names from the legend into **Fathom Class Mask** for a mask, such as "
+        "wall, floor, sky."
+    )
+    photo = graph.add("LoadImage")
+    regions = graph.add(
+        "FathomSegment",
+        image=photo["IMAGE"],
+        estimator="oneformer-ade20k",
+        models=weights_of("oneformer-ade20k"),
+    )
+    graph.add("PreviewImage", title="Regions", images=regions["image"])
+    graph.add("PreviewAny", title="Legend", source=regions["legend"])
+    mask = graph.add("FathomClassMask", labels=regions["labels"], classes="wall, floor")
+    picture = graph.add("MaskToImage", mask=mask["mask"])
+    graph.add("PreviewImage", title="Mask", images=picture["IMAGE"])
+    graph.group("Regions of the picture")
+    diffusion(graph, regions["image"], "control_v11p_sd15_seg_fp16.safetensors", "the same place at night, neon light")
+    return graph
+
+
+def compare_estimators() -> Graph:
+    """Models side by side."""
+    chosen = "fathom-tiny, depth-anything-v2-small, midas-dpt-hybrid, zoedepth-n, normal-bae"
+    graph = Graph(
+        "## Compare estimators\n\n1. Choose your picture in **Load Image**.\n2. Name the models in **estimators**, "
+        "separated by commas; the tooltip lists all of them.\n3. Run. Models are fetched when they first run, "
+        "ZoeDepth alone is 1.4 GB: remove what you do not want."
+    )
+    photo = graph.add("LoadImage")
+    sheet = graph.add("FathomCompareEstimators", image=photo["IMAGE"], estimators=chosen, models=weights_of(chosen))
+    graph.add("SaveImage", images=sheet["image"], filename_prefix="compare")
+    graph.group("Side by side")
+    return graph
+
+
+def fog_and_lens_blur() -> Graph:
+    """Fog and lens blur from one depth."""
+    graph = Graph(
+        "## Fog and lens blur\n\n1. Choose your picture in **Load Image**.\n2. Run. One depth feeds everything; only "
+        "what you change runs again.\n3. **Fog**: density and colour. **Lens Blur**: radius, and focus from 0, the "
+        "farthest, to 1, the nearest. **Depth Field** is the mask for effects of your own."
+    )
+    photo = graph.add("LoadImage")
+    depth = depth_of(graph, photo["IMAGE"])
+    graph.group("Depth once")
+    fog = graph.add("FathomFog", image=photo["IMAGE"], depth=depth["depth"], density=1.5, colour="#c9d4dc")
+    graph.add("PreviewImage", title="Fog", images=fog["image"])
+    blur = graph.add(
+        "FathomLensBlur", image=photo["IMAGE"], depth=depth["depth"], radius=12.0, focus=0.9, highlights=0.5
+    )
+    graph.add("PreviewImage", title="Lens blur", images=blur["image"])
+    field = graph.add("FathomDepthField", depth=depth["depth"])
+    mask = graph.add("MaskToImage", mask=field["mask"])
+    graph.add("PreviewImage", title="Mask by depth", images=mask["IMAGE"])
+    graph.group("Look after look")
+    return graph
+
+
+def region_crisp_depth() -> Graph:
+    """Depth with the borders of regions."""
+    graph = Graph(
+        "## Region-crisp depth\n\nDepth networks blur borders. Two cures:\n\n- **Depth by Region** gives depth the "
+        "borders of a segmentation, or of masks: connect SAM's or your own to **masks** instead.\n- **Refine Edges** "
+        "moves soft edges to those of the photo.\n\n**Order Regions** tells which region is nearest: k = 1, 2, ..., "
+        "and -1 is the farthest."
+    )
+    photo = graph.add("LoadImage")
+    depth = depth_of(graph, photo["IMAGE"], resolution=0)
+    regions = graph.add(
+        "FathomSegment",
+        image=photo["IMAGE"],
+        estimator="oneformer-ade20k",
+        resolution=0,
+        models=weights_of("oneformer-ade20k"),
+    )
+    graph.group("Depth and regions")
+    crisp = graph.add("FathomDepthByRegion", depth=depth["depth"], segmentation=regions["labels"])
+    graph.add("PreviewImage", title="Crisp by region", images=crisp["image"])
+    graph.add("PreviewAny", title="Depth of every region", source=crisp["statistics"])
+    order = graph.add("FathomOrderRegions", depth=depth["depth"], segmentation=regions["labels"])
+    nearest = graph.add("MaskToImage", mask=order["kth"])
+    graph.add("PreviewImage", title="The nearest region", images=nearest["IMAGE"])
+    refined = graph.add("FathomRefineEdges", depth=depth["depth"], image=photo["IMAGE"])
+    graph.add("PreviewImage", title="Refined by the photo", images=refined["image"])
+    graph.group("Crisp borders")
+    return graph
+
+
+def phone_depth() -> Graph:
+    """The depth in a phone's photo."""
+    graph = Graph(
+        "## Phone depth\n\n1. Put a portrait or LiDAR photo (HEIC) into ComfyUI's **input** folder, reload the page "
+        "and choose it in **Load Phone Depth**. Send it as a file: messengers remove the depth.\n2. Run. No network is "
+        "needed.\n\nNeeds the package **pillow-heif** in ComfyUI's Python: `pip install pillow-heif`."
+    )
+    phone = graph.add("FathomLoadPhoneDepth", file="portrait.heic")
+    graph.add("PreviewAny", title="What the phone says", source=phone["info"])
+    refined = graph.add("FathomRefineEdges", depth=phone["depth"], image=phone["image"])
+    graph.add("PreviewImage", title="Depth at the photo's size", images=refined["image"])
+    graph.group("The phone's depth")
+    blur = graph.add("FathomLensBlur", image=phone["image"], depth=refined["depth"], radius=10.0, focus=1.0)
+    graph.add("PreviewImage", title="Another lens", images=blur["image"])
+    graph.group("What it is good for")
+    return graph
+
+
+def stereo_depth() -> Graph:
+    """Depth from two cameras."""
+    graph = Graph(
+        "## Stereo depth\n\n1. Choose a side-by-side stereo picture in **Load Image**; for two files load both, set "
+        "**layout** to separate and connect **right**.\n2. With **focal** (pixels) and **baseline** (metres) of the "
+        "camera the depth is in metres.\n3. **Holes** are points that only one camera sees.\n4. **Parallax** moves a "
+        "camera over the picture."
+    )
+    photo = graph.add("LoadImage")
+    stereo = graph.add("FathomStereoDepth", image=photo["IMAGE"], layout="side by side, left first")
+    graph.add("PreviewImage", title="Depth, holes black", images=stereo["image"])
+    holes = graph.add("MaskToImage", mask=stereo["holes"])
+    graph.add("PreviewImage", title="Holes", images=holes["IMAGE"])
+    graph.group("Depth by matching")
+    shown = graph.add("FathomDepthToImage", depth=stereo["depth"], mode="percentile")
+    graph.add("SaveImage", title="Depth map", images=shown["image"], filename_prefix="stereo")
+    graph.add("FathomSaveDepth", depth=stereo["depth"], filename_prefix="depth/stereo", format="exr")
+    graph.group("Keep it")
+    return graph
+
+
+def bundle_variations() -> Graph:
+    """One picture taken apart once, many looks."""
+    graph = Graph(
+        "## Bundle: take apart once, vary for free\n\n1. Choose your picture in **Load Image**.\n2. Run. **Fathom "
+        "Bundle** runs its models once and keeps the result on disk.\n3. Change any look and run again: no network "
+        "runs, not even after a restart."
+    )
+    photo = graph.add("LoadImage")
+    kept = graph.add(
+        "FathomBundle",
+        image=photo["IMAGE"],
+        depth="depth-anything-v2-small",
+        models=weights_of("depth-anything-v2-small"),
+    )
+    graph.add("FathomInspectBundle", bundle=kept["bundle"])
+    graph.group("Once")
+    image, depth = kept["image"], kept["depth"]
+    looks = {
+        "Fog": graph.add("FathomFog", image=image, depth=depth, density=1.5),
+        "Lens blur": graph.add("FathomLensBlur", image=image, depth=depth, radius=10.0, focus=1.0),
+        "Dream halo": graph.add("FathomDreamHalo", image=image, depth=depth),
+        "Bands": graph.add("FathomBandStyle", image=image, depth=depth),
+    }
+    for title, look in looks.items():
+        graph.add("PreviewImage", title=title, images=look["image"])
+    graph.group("As often as you like")
+    return graph
+
+
+def video_without_flicker() -> Graph:
+    """Depth of a video, on a scale that does not flicker."""
+    graph = Graph(
+        "## Video depth without flicker\n\n1. Choose a video in **Load Video**.\n2. Run. **scope** is video: black and "
+        "white follow each shot slowly and start anew at a cut, so a passing thing does not make everything pump. "
+        "batch keeps one scale for the whole clip.\n3. The depth video is in the output folder, with the frame rate of "
+        "the input."
+    )
+    video = graph.add("LoadVideo")
+    parts = graph.add("GetVideoComponents", video=video["VIDEO"])
+    depth = depth_of(graph, parts["images"], scope="video")
+    graph.add("PreviewImage", title="Frames", images=depth["image"])
+    graph.add("SaveWEBM", images=depth["image"], fps=parts["fps"], filename_prefix="video/depth")
+    graph.group("Depth of every frame")
+    return graph
+
+
+TEMPLATES: dict[str, Callable[[], Graph]] = {
+    made.__name__: made
+    for made in (
+        depth_controlnet,
+        normals_controlnet,
+        segmentation_controlnet,
+        compare_estimators,
+        fog_and_lens_blur,
+        region_crisp_depth,
+        phone_depth,
+        stereo_depth,
+        bundle_variations,
+        video_without_flicker,
+    )
+}
+
+
+def main() -> None:
+    """Write every template."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, make in TEMPLATES.items():
+        text = json.dumps(make().data(), indent=1, ensure_ascii=False)
+        (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()

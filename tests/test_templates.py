@@ -1,0 +1,309 @@
+"""The graphs that ComfyUI offers as templates: sound, in step with the nodes, and run to their conditioning images.
+
+With FATHOM_THUMBNAILS=<folder> the run also writes their thumbnails there: regions and normals are then the true ones
+of a procedural scene, depth is Fathom Tiny's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from graphs import to_prompt, widget_names, without
+
+import fathom
+
+ROOT = Path(__file__).parents[1]
+THUMBNAILS = os.environ.get("FATHOM_THUMBNAILS")
+NEEDS_MODELS = {"CheckpointLoaderSimple", "ControlNetLoader"}
+STAND_INS = ("normal-bae", "oneformer-ade20k")
+
+
+def load(path):
+    """A module by path."""
+    spec = importlib.util.spec_from_file_location(f"by_path_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+templates = load(ROOT / "docs" / "templates.py")
+NAMES = list(templates.TEMPLATES)
+
+
+def read(name):
+    return json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def overlap(one, two):
+    (x, y, w, h), (a, b, c, d) = one, two
+    return x < a + c and a < x + w and y < b + d and b < y + h
+
+
+# ------------------------------------------------------------------------------ the files
+
+
+def test_the_folder_holds_each_template_with_its_thumbnail_and_nothing_else():
+    held = {p.name for p in (ROOT / "example_workflows").iterdir()}
+    assert held == {f"{n}.json" for n in NAMES} | {f"{n}.jpg" for n in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_is_what_the_script_writes(name):
+    assert read(name) == templates.TEMPLATES[name]().data(), "run python docs/templates.py"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_stand_in_groups_side_by_side_with_a_note_on_what_to_do(name):
+    graph = read(name)
+    boxes = {n["id"]: (*n["pos"], *n["size"]) for n in graph["nodes"]}
+    notes = [n for n in graph["nodes"] if n["type"] == "MarkdownNote"]
+    assert len(notes) == 1 and notes[0]["widgets_values"][0].startswith("## ")
+    ids = list(boxes)
+    for place, id in enumerate(ids):
+        for other in ids[place + 1 :]:
+            assert not overlap(boxes[id], boxes[other]), f"{id} lies over {other}"
+    for node in graph["nodes"]:
+        x, y, w, h = boxes[node["id"]]
+        inside = [g for g in graph["groups"] if g["bounding"][0] <= x and g["bounding"][1] <= y]
+        inside = [g for g in inside if x + w <= sum(g["bounding"][::2]) and y + h <= sum(g["bounding"][1::2])]
+        assert len(inside) == (node["type"] != "MarkdownNote"), node["type"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_to_models_are_told_where_a_file_is_needed(name):
+    for node in read(name)["nodes"]:
+        links = node["properties"].get("models", [])
+        named = [v for v in node["widgets_values"] if isinstance(v, str)]
+        if node["type"] in NEEDS_MODELS:
+            assert [m["name"] for m in links] == named
+        chosen = [id.strip() for v in named for id in v.split(",") if id.strip() in fathom.estimators()]
+        wanted = [e.sources[0] for id in chosen if not (e := fathom.estimators()[id]).embedded]
+        if wanted:
+            assert [m["name"] for m in links] == [s.file for s in wanted]
+        for m in links:
+            assert m["url"].startswith("https://huggingface.co/") and m["url"].endswith("/" + m["name"])
+            assert m["directory"].split("/")[0] in ("checkpoints", "controlnet", "annotators")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_thumbnails_are_small_pictures(name):
+    path = ROOT / "example_workflows" / f"{name}.jpg"
+    with Image.open(path) as image:
+        assert image.format == "JPEG" and 300 <= image.width <= 800 and 200 <= image.height <= 600
+        assert np.asarray(image.convert("L")).std() > 10
+    assert path.stat().st_size < 60_000
+
+
+# ------------------------------------------------------------------------------ running
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """A procedural scene with its truth."""
+    from fathom.training.scenes import render
+
+    return render([15], 320, 480, kind="interior")
+
+
+@pytest.fixture(scope="module")
+def prepared(comfyui, scene, tmp_path_factory):
+    """ComfyUI with the templates' input files, and stand-ins for models that are not on disk."""
+    from safetensors.torch import save_file
+
+    from fathom.annotator.weights import Checkpoint
+
+    sensors = load(ROOT / "tests" / "test_sensors.py")
+    conftest = load(ROOT / "tests" / "conftest.py")
+    inputs, folder = comfyui.base / "input", tmp_path_factory.mktemp("stand-ins")
+
+    picture = (scene.image[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    Image.fromarray(picture).save(inputs / "scene.png")
+    with Image.open(ROOT / "assets" / "sample.png") as sample:
+        sample.convert("RGB").save(inputs / "example.png")
+    left, right = sensors.render(0.0)[0], sensors.render(0.1)[0]
+    pair = (torch.cat((left, right), 2)[0] * 255).round().byte().numpy()
+    Image.fromarray(pair).save(inputs / "pair.png")
+    write_video(inputs / "video.mp4", picture)
+
+    for id in STAND_INS:
+        tiny = fathom.estimators()[id].tiny()
+        network = tiny.build(Checkpoint(folder / "none", {}, None, None))
+        state = {k: v.contiguous() for k, v in conftest.seeded_state(network).items()}
+        save_file(state, folder / f"{id}.safetensors")
+    if THUMBNAILS:
+        classes = torch.tensor([0, 3, 5, 19, 15, 7, 24, 22, 8, 57, 10, 33, 64, 23, 28, 36])  # of a room, in ADE20K
+        torch.save({"labels": classes[scene.regions % len(classes)]}, folder / "oneformer-ade20k.pt")
+        torch.save({"vectors": scene.normals}, folder / "normal-bae.pt")
+    (folder / "packages").mkdir()
+    if heif := importlib.util.find_spec("pillow_heif"):
+        # Compiled for this Python's version; elsewhere the phone's template is left out.
+        site = Path(heif.origin).parents[1]
+        for part in (*site.glob("pillow_heif*"), *site.glob("_pillow_heif*")):
+            (folder / "packages" / part.name).symlink_to(part)
+        depth = 1 / scene.depth[0]
+        ramp = ((depth - depth.min()) / (depth.max() - depth.min()) * 255).round().byte().numpy()
+        sensors.phone(inputs / "portrait.heic", sensors.apple_xmp(0.25, 3.5, "relative"), ramp=ramp, photo=picture)
+    entry = comfyui.run({"1": {"class_type": "UseStandIns", "inputs": {"folder": str(folder)}}})
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    return comfyui
+
+
+def write_video(path, picture):
+    """Six frames that move over a picture."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for step in range(6):
+            crop = np.ascontiguousarray(picture[40:280, 10 * step : 10 * step + 320])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def offline(prompt):
+    """The prompt with fathom-tiny in place of depth models that are not on disk."""
+    depth = set(fathom.estimators()) - set(STAND_INS)
+    for node in prompt.values():
+        for name, value in node["inputs"].items():
+            if node["class_type"] == "FathomCompareEstimators" and name == "estimators":
+                node["inputs"][name] = "fathom-tiny, normal-bae"
+            elif value in depth if isinstance(value, str) else False:
+                node["inputs"][name] = "fathom-tiny"
+    return prompt
+
+
+INPUTS = {"stereo_depth": "pair.png", "normals_controlnet": "scene.png", "segmentation_controlnet": "scene.png"}
+INPUTS |= {"region_crisp_depth": "scene.png", "compare_estimators": "scene.png"}
+
+
+@pytest.mark.comfyui
+@pytest.mark.parametrize("name", NAMES)
+def test_the_template_runs(name, prepared):
+    graph = read(name)
+    prompt = offline(without(to_prompt(graph, prepared.get("/object_info")), NEEDS_MODELS))
+    if name == "phone_depth" and not needs_heif(prepared):
+        pytest.skip("ComfyUI's Python cannot load this environment's pillow-heif")
+    for node in prompt.values():
+        if node["class_type"] == "LoadImage":
+            node["inputs"]["image"] = INPUTS.get(name, node["inputs"]["image"])
+    entry = prepared.run(prompt, 300)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    shown = {}
+    for node in graph["nodes"]:
+        if node["type"] in ("PreviewImage", "SaveImage") and str(node["id"]) in prompt:
+            files = entry["outputs"][str(node["id"])]["images"]
+            shown[node.get("title", node["type"])] = [picture_of(prepared, file) for file in files]
+    assert shown
+    for title, pictures in shown.items():
+        for picture in pictures:
+            assert picture.std() > 1, f"{title} is one colour"
+    if THUMBNAILS:
+        write_thumbnail(Path(THUMBNAILS) / f"{name}.jpg", name, prepared, shown)
+
+
+def needs_heif(comfyui):
+    """Whether ComfyUI's Python is the version that this environment's packages are compiled for."""
+    version = comfyui.get("/system_stats")["system"]["python_version"]
+    return version.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.") and bool(
+        importlib.util.find_spec("pillow_heif")
+    )
+
+
+def picture_of(comfyui, file):
+    folder = comfyui.base / file["type"] if file["type"] != "temp" else comfyui.base / "temp"
+    with Image.open(folder / file["subfolder"] / file["filename"]) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def write_thumbnail(path, name, comfyui, shown):
+    """Up to four of the pictures shown, the input first unless it is among them, in one small JPEG."""
+    files = {"phone_depth": "scene.png", "video_without_flicker": "scene.png"}
+    with Image.open(comfyui.base / "input" / (files.get(name) or INPUTS.get(name, "example.png"))) as image:
+        first = np.asarray(image.convert("RGB"))
+    pictures = [first, *(p for listed in shown.values() for p in listed[-1:])]
+    if name == "compare_estimators":
+        pictures = pictures[1:]
+    if name == "stereo_depth":
+        pictures[0] = first[:, : first.shape[1] // 2]
+    height, width = (160, 240) if len(pictures) > 3 else (320, 480 // len(pictures))
+    cells = [
+        ImageOps.fit(Image.fromarray(p), (width, height), Image.Resampling.LANCZOS, centering=(0.2, 0.5))
+        for p in pictures[:4]
+    ]
+    sheet = Image.new("RGB", (480, 320))
+    for place, cell in enumerate(cells):
+        sheet.paste(cell, (place * width % 480, place * width // 480 * height))
+    sheet.save(path, quality=82)
+
+
+@pytest.mark.comfyui
+def test_comfyui_offers_the_templates_with_their_thumbnails(comfyui):
+    offered = comfyui.get("/workflow_templates")
+    assert sorted(offered["fathom 0.1 test"]) == sorted(NAMES)
+    folder = urllib.parse.quote("fathom 0.1 test")
+    for name in NAMES:
+        address = f"http://127.0.0.1:{comfyui.port}/api/workflow_templates/{folder}/{name}"
+        with urllib.request.urlopen(f"{address}.jpg", timeout=30) as answer:
+            assert answer.read(2) == b"\xff\xd8"
+        assert comfyui.get(f"/api/workflow_templates/{folder}/{name}.json") == read(name)
+
+
+# ------------------------------------------------------------------------------ the converter
+
+
+INFO = {
+    "Pic": {
+        "input": {"required": {"image": [["a.png"], {"image_upload": True}]}},
+        "output": ["IMAGE"],
+    },
+    "Net": {
+        "input": {
+            "required": {"image": ["IMAGE"], "seed": ["INT", {}], "mode": [["x", "y"], {}]},
+            "optional": {"scale": ["FLOAT", {}]},
+        },
+        "output": ["IMAGE"],
+    },
+}
+
+
+def small_graph():
+    pic = {"id": 1, "type": "Pic", "inputs": [], "outputs": [{"links": [1]}], "widgets_values": ["a.png", "image"]}
+    socket = {"name": "image", "type": "IMAGE", "link": 1}
+    net = {"id": 2, "type": "Net", "inputs": [socket], "outputs": [{"links": []}]}
+    net["widgets_values"] = [7, "randomize", "y", 0.5]
+    return {"nodes": [pic, net, {"id": 3, "type": "MarkdownNote"}], "links": [[1, 1, 0, 2, 0, "IMAGE"]]}
+
+
+def test_the_converter_reads_widgets_by_place_and_links_by_socket():
+    prompt = to_prompt(small_graph(), INFO)
+    assert prompt == {
+        "1": {"class_type": "Pic", "inputs": {"image": "a.png"}},
+        "2": {"class_type": "Net", "inputs": {"image": ["1", 0], "seed": 7, "mode": "y", "scale": 0.5}},
+    }
+    assert without(prompt, {"Pic"}) == {}
+
+
+def test_the_converter_refuses_what_does_not_agree():
+    graph = small_graph()
+    graph["nodes"][1]["widgets_values"].pop()
+    with pytest.raises(AssertionError, match="widgets are"):
+        to_prompt(graph, INFO)
+    graph = small_graph()
+    graph["links"][0][5] = "MASK"
+    with pytest.raises(AssertionError, match="gives no MASK"):
+        to_prompt(graph, INFO)
+    assert widget_names(INFO["Net"]) == ["seed", None, "mode", "scale"]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,16 @@ def register_folders() -> None:
     merged = [*paths, *([] if own in paths else [own])]
     known = set(extensions) | set(folder_paths.supported_pt_extensions)
     folder_paths.folder_names_and_paths[WEIGHTS_KEY] = (merged, known)
+
+
+def serve_web(pack: Path) -> None:
+    """Let ComfyUI find the front end of the pack in `pack` under a plain address too, where the folder's is none.
+
+    aiohttp answers 404 for a static folder whose address has to be quoted, such as one with spaces.
+    """
+    served = getattr(sys.modules.get("nodes"), "EXTENSION_WEB_DIRS", None)
+    if served is not None and quote(pack.name) != pack.name:
+        served.setdefault("comfy-fathom", str(pack / "web"))
 
 
 def weight_folders() -> list[Path]:

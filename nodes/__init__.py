@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..annotator import host
-from . import bundle, depth_io, depth_tools, dropin, estimate, geometry, regions, sensors
+from . import bundle, depth_io, depth_tools, dropin, estimate, geometry, inspector, regions, sensors
 from .preview import shows_result
 
 NODES: tuple[type, ...] = (
     *estimate.NODES,
     *depth_io.NODES,
     *depth_tools.NODES,
+    *inspector.NODES,
     *regions.NODES,
     *geometry.NODES,
     *sensors.NODES,
@@ -27,3 +30,4 @@ NODE_DISPLAY_NAME_MAPPINGS = {id: vars(node)["DISPLAY_NAME"] for id, node in NOD
 WEB_DIRECTORY = "./web"
 
 host.register_folders()
+host.serve_web(Path(__file__).parents[1])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .depth import Depth
+from .depth import Depth, DepthLook
 from .normals import Normals
 from .segmentation import Segmentation
 
@@ -36,7 +36,14 @@ def _evenly(count: int, most: int) -> list[int]:
 
 def _picture(of: Any, index: int) -> Tensor:
     """One picture of a batch, float (1,C,H,W)."""
-    one = of[index : index + 1] if isinstance(of, Tensor) else of[index].to_image()
+    if isinstance(of, Tensor):
+        one = of[index : index + 1]
+    elif isinstance(of, Depth):
+        # One pixel of far sky would turn metres from end to end white; inverse distance shows something.
+        plain = of.look == DepthLook("metres")
+        one = of[index].to_image(look=DepthLook() if plain else None)
+    else:
+        one = of[index].to_image()
     if one.ndim == 3:
         one = one[..., None]
     return one[..., :3].movedim(-1, 1)

@@ -17,6 +17,7 @@ import fathom
 from fathom import Depth
 from fathom.annotator import host
 from fathom.nodes import NODES, preview
+from fathom.signals.depth import depth_from_metres
 from fathom.signals.thumbnail import thumbnails
 
 # Nodes that give no picture, mask or depth.
@@ -68,6 +69,11 @@ def test_a_long_batch_shows_a_few_taken_evenly():
 def test_any_shape_is_drawn(shape):
     for small in thumbnails(torch.rand(shape)):
         assert small.dtype == torch.uint8 and small.shape[2] == 3 and max(small.shape[:2]) <= 512
+
+
+def test_metres_up_to_the_sky_are_drawn_by_inverse_distance():
+    (small,) = thumbnails(depth_from_metres(torch.tensor([[[1.0, 2.0, 4.0, 100000.0]]])))
+    assert small[0, :, 0].tolist() == [255, 127, 64, 0]
 
 
 def test_what_cannot_be_seen_is_passed_over(temp):

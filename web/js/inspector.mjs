@@ -74,6 +74,14 @@ class Inspector {
     this.ended = new AbortController();
     this.space = /** @type {Space} */ (this.read("space") ?? "relative");
 
+    this.root = document.createElement("div");
+    this.readout = document.createElement("output");
+    this.canvas = document.createElement("canvas");
+    this.space3d = document.createElement("div");
+    this.message = document.createElement("p");
+    this.histogram = document.createElement("canvas");
+    /** @type {Map<View, HTMLButtonElement>} */
+    this.buttons = new Map();
     this.build();
     const widget = node.addDOMWidget("inspector", "fathom_inspector", this.root, {
       serialize: false,
@@ -83,22 +91,19 @@ class Inspector {
     widget.serialize = false;
     const [width, height] = node.size;
     node.setSize?.([Math.max(width, 380), Math.max(height, 640)]);
-    this.hook();
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.root);
+    this.hook();
     this.show();
   }
 
   // ------------------------------------------------------------------------------------------ the page
 
   build() {
-    this.root = document.createElement("div");
     this.root.className = "fathom-inspector";
     const style = document.createElement("style");
     style.textContent = STYLE;
     const bar = document.createElement("nav");
-    /** @type {Map<View, HTMLButtonElement>} */
-    this.buttons = new Map();
     for (const [view, text, title] of /** @type {[View, string, string][]} */ ([
       ["depth", "Depth", "Click the picture to set the focus"],
       ["compare", "Before | after", "Drag to wipe between the photo and its depth"],
@@ -113,15 +118,10 @@ class Inspector {
       this.buttons.set(view, button);
       bar.append(button);
     }
-    this.readout = document.createElement("output");
     bar.append(this.readout);
 
     const stage = document.createElement("section");
-    this.canvas = document.createElement("canvas");
-    this.space3d = document.createElement("div");
-    this.message = document.createElement("p");
     stage.append(this.canvas, this.space3d, this.message);
-    this.histogram = document.createElement("canvas");
     this.histogram.className = "fathom-histogram";
     this.root.append(style, bar, stage, this.histogram);
 
@@ -177,6 +177,7 @@ class Inspector {
       widget.callback = (/** @type {any[]} */ ...given) => {
         const result = before?.apply(widget, given);
         if (widget.name === "space") this.convert();
+        if (widget.name === "palette" && this.depth) this.cloud?.colour(this.dots(this.depth));
         this.draw();
         return result;
       };
@@ -279,6 +280,7 @@ class Inspector {
       this.cloud?.dispose();
       this.cloud = null;
       this.say("");
+      this.tell(null);
     } catch (error) {
       if (ask !== this.asked || this.ended.signal.aborted) return;
       this.depth = null;

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from ..errors import SettingError
 from . import Depth, Normals, Segmentation, Signal
-from .files import FORMATS, save_depth, write_whole
+from .files import FORMATS, encode_depth, write_whole
 
-SUFFIXES = {"png": ".png", **FORMATS}
+SUFFIXES = {"png": ".png", **FORMATS, "webp": ".webp"}
+KINDS = {
+    "depth": ("png", "png16", "exr", "npz", "safetensors", "webp"),
+    "normals": ("png", "png16", "npz", "safetensors", "webp"),
+    "segmentation": ("png", "npz", "safetensors", "webp"),
+}
 
 
 def save_image(image: Tensor, path: str | Path, bits: int = 8) -> None:
@@ -19,36 +26,67 @@ def save_image(image: Tensor, path: str | Path, bits: int = 8) -> None:
 
     Raises FathomError when the file cannot be written.
     """
-    import cv2
-    import numpy as np
-
-    most = 2**bits - 1
-    levels = (image * most).round().clamp(0, most).cpu().numpy().astype(np.uint8 if bits == 8 else np.uint16)
-    _, data = cv2.imencode(".png", levels[..., ::-1])
-    write_whole({Path(path): data.tobytes()})
+    write_whole({Path(path): _png(image, bits)})
 
 
 def save_signal(signal: Signal, path: str | Path, format: str) -> None:
-    """Write a signal of one picture.
+    """Write a signal of one picture; formats and SettingError as in `encode_signal`. Whole or not at all.
 
-    format: "png" = the ControlNet picture in 8 bits. "png16" = depth in 16 bits with a JSON sidecar, normals in 16
-    bits. "exr" = depth in float32. "npz" = the numbers of any signal: depth as in `files`, `vectors` of normals,
-    `labels` and class names of a segmentation. Whole or not at all.
-
-    Raises SettingError for a format that the signal does not have, FathomError when the file cannot be written.
+    Raises FathomError when the file cannot be written.
     """
+    write_whole(encode_signal(signal, path, format))
+
+
+def check_format(kind: str, format: str) -> None:
+    """Raises SettingError when a signal of this kind, such as "normals", cannot be written as `format`."""
+    if format not in KINDS[kind]:
+        raise SettingError(f"{kind} can be written as {', '.join(KINDS[kind])}, not as {format}.")
+
+
+def encode_signal(signal: Signal, path: str | Path, format: str) -> dict[Path, bytes]:
+    """The files of a signal of one picture, by path.
+
+    format: "png" = the ControlNet picture in 8 bits, "webp" = the same, lossless, a third smaller. "png16" = depth in
+    16 bits with a JSON sidecar, normals in 16 bits. "exr" = depth in float32. "npz", "safetensors" = the numbers of
+    any signal: depth as in `files`, `vectors` of normals, `labels` and class names of a segmentation.
+
+    Raises SettingError for a format that the signal does not have.
+    """
+    check_format(type(signal).__name__.lower(), format)
+    path = Path(path)
     if format == "png":
-        save_image(signal.to_image()[0], path)
-    elif isinstance(signal, Depth) and format in FORMATS:
-        save_depth(signal, path)
-    elif isinstance(signal, Normals) and format == "png16":
-        save_image(signal.to_image()[0], path, 16)
-    elif format == "npz" and isinstance(signal, (Normals, Segmentation)):
-        write_whole({Path(path): _npz(signal)})
-    else:
-        has = "png, png16, exr, npz" if isinstance(signal, Depth) else "png, png16, npz"
-        has = "png, npz" if isinstance(signal, Segmentation) else has
-        raise SettingError(f"{type(signal).__name__.lower()} can be written as {has}, not as {format}.")
+        return {path: _png(signal.to_image()[0], 8)}
+    if format == "webp":
+        return {path: _webp(signal.to_image()[0])}
+    if isinstance(signal, Depth):
+        return encode_depth(signal, path)
+    if format == "png16":
+        return {path: _png(signal.to_image()[0], 16)}
+    return {path: _npz(signal) if format == "npz" else _safetensors(signal)}
+
+
+def _levels(image: Tensor, bits: int) -> Any:
+    import numpy as np
+
+    most = 2**bits - 1
+    return (image * most).round().clamp(0, most).cpu().numpy().astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def _png(image: Tensor, bits: int) -> bytes:
+    import cv2
+
+    _, data = cv2.imencode(".png", _levels(image, bits)[..., ::-1])
+    return data.tobytes()
+
+
+def _webp(image: Tensor) -> bytes:
+    from PIL import Image
+
+    if max(image.shape[:2]) > 16383:
+        raise SettingError(f"webp holds at most 16383 pixels a side, got {image.shape[1]}x{image.shape[0]}: use png.")
+    out = io.BytesIO()
+    Image.fromarray(_levels(image, 8)).save(out, "WEBP", lossless=True, quality=0)
+    return out.getvalue()
 
 
 def _npz(signal: Normals | Segmentation) -> bytes:
@@ -61,3 +99,15 @@ def _npz(signal: Normals | Segmentation) -> bytes:
         labels = signal.labels.cpu().numpy().astype(np.int16)
         np.savez_compressed(buffer, labels=labels, names=np.array(signal.names), source=signal.source)
     return buffer.getvalue()
+
+
+def _safetensors(signal: Normals | Segmentation) -> bytes:
+    import torch
+    from safetensors.torch import save
+
+    # One text: the order of several would change from run to run.
+    about: dict[str, Any] = {"fathom": type(signal).__name__.lower(), "source": signal.source}
+    if isinstance(signal, Normals):
+        return save({"vectors": signal.vectors.cpu().contiguous()}, {"fathom": json.dumps(about)})
+    about["names"] = signal.names
+    return save({"labels": signal.labels.cpu().to(torch.int16)}, {"fathom": json.dumps(about)})

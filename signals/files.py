@@ -58,6 +58,18 @@ def save_depth(
     Raises SignalError when PNG or EXR is given a batch or the metres are unknown, SettingError for another suffix,
     FathomError when the file cannot be written.
     """
+    write_whole(encode_depth(depth, path, metres=metres, ends=ends, texts=texts))
+
+
+def encode_depth(
+    depth: Depth,
+    path: str | Path,
+    *,
+    metres: bool = False,
+    ends: tuple[float, float] | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> dict[Path, bytes]:
+    """The files that `save_depth` would write, the .json of a PNG first. Arguments and errors as there."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in FORMATS.values():
@@ -72,21 +84,20 @@ def save_depth(
         codes, low, high = _quantise(depth, ends)
         about = _describe(depth, low=low, high=high)
         described = json.dumps(about, indent=1).encode()
-        write_whole({path.with_suffix(".json"): described, path: _png(codes, {**texts, _KEY: json.dumps(about)})})
-    elif suffix == ".exr":
+        return {path.with_suffix(".json"): described, path: _png(codes, {**texts, _KEY: json.dumps(about)})}
+    if suffix == ".exr":
         plane = depth.metres() if metres else depth.values
         if depth.valid is not None:
             plane = plane.masked_fill(~depth.valid, torch.nan)
         about = _describe(depth, stored="metres" if metres else "values")
-        write_whole({path: exr.encode(plane[0], {**texts, _KEY: json.dumps(about)})})
-    else:
-        tensors = {"values": depth.values.contiguous()}
-        if depth.valid is not None:
-            tensors["valid"] = depth.valid.contiguous()
-        if isinstance(depth.focal, Tensor):
-            tensors["focal"] = depth.focal.contiguous()
-        about = json.dumps(_describe(depth))
-        write_whole({path: (_npz if suffix == ".npz" else _safetensors)(tensors, {**texts, _KEY: about})})
+        return {path: exr.encode(plane[0], {**texts, _KEY: json.dumps(about)})}
+    tensors = {"values": depth.values.contiguous()}
+    if depth.valid is not None:
+        tensors["valid"] = depth.valid.contiguous()
+    if isinstance(depth.focal, Tensor):
+        tensors["focal"] = depth.focal.contiguous()
+    about = json.dumps(_describe(depth))
+    return {path: (_npz if suffix == ".npz" else _safetensors)(tensors, {**texts, _KEY: about})}
 
 
 def save_series(
@@ -159,11 +170,21 @@ def load_depth(path: str | Path) -> Depth:
                 f"it was written with 16 bits and has {bits} now: a program has thrown the fine steps away. "
                 "Use the original file."
             )
-        low, high = float(about["low"]), float(about["high"])
-        codes = plane.double()
-        values = (low + (high - low) * (codes - 1) / _STEPS).float()
-        known = codes > 0
-        return _described(about, values.masked_fill(~known, 0.0)[None], known[None] if about["masked"] else None)
+        return _from_codes(plane, about)
+
+
+def decode_depth_png(data: bytes) -> Depth:
+    """The Depth in the bytes of a 16-bit PNG that `encode_depth` made."""
+    plane, text = _read_png(data)
+    return _from_codes(plane, _parse(text))
+
+
+def _from_codes(plane: Tensor, about: dict[str, Any]) -> Depth:
+    low, high = float(about["low"]), float(about["high"])
+    codes = plane.double()
+    values = (low + (high - low) * (codes - 1) / _STEPS).float()
+    known = codes > 0
+    return _described(about, values.masked_fill(~known, 0.0)[None], known[None] if about["masked"] else None)
 
 
 def read_plane(path: str | Path) -> tuple[Tensor, int, str | None]:

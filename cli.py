@@ -35,6 +35,29 @@ class Format(str, Enum):
     png = "png"
     exr = "exr"
     npz = "npz"
+    safetensors = "safetensors"
+    webp = "webp"
+
+
+class Layout(str, Enum):
+    """How the results of many pictures lie in the output folder."""
+
+    tree = "tree"
+    shards = "shards"
+
+
+class Video(str, Enum):
+    """What becomes of a video."""
+
+    frames = "frames"
+    video = "video"
+
+
+class EngineName(str, Enum):
+    """What runs many pictures."""
+
+    local = "local"
+    ray = "ray"
 
 
 @contextmanager
@@ -71,35 +94,44 @@ class _Bar:
 
 
 def open_picture(path: Path) -> Any:
-    """A photo as a PIL image, upright. Raises PictureError naming the file and what is wrong with it."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """A photo as a PIL image or a tensor (1,H,W,3), upright, in sRGB. Raises PictureError naming the file and what is
+    wrong with it."""
+    from .mass.decode import decode
 
     if not path.exists():
         raise PictureError(f"there is no file {path}.")
     if path.is_dir():
         raise PictureError(f"{path} is a folder; name the pictures in it, as in {path}/*.jpg.")
     try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError:
-        raise PictureError(f"{path} is not a picture that Pillow can read.") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise PictureError(f"{path} cannot be read: {error}.") from None
+        data = path.read_bytes()
+    except OSError as error:
+        raise PictureError(f"{path} cannot be read: {error.strerror}.") from None
+    return decode(data, str(path))
+
+
+_RUN = "Many pictures"
 
 
 @app.command()
 def annotate(
-    photos: Annotated[list[Path], typer.Argument(help="The pictures.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into; made when missing.")] = Path(),
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos; or folders, quoted globs such as 'shots/**/*.png', .txt lists, videos, .tar shards, .parquet "
+            "files, or any of them at a URL such as s3://.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="The folder to write into; made when missing.")] = ".",
     estimator: Annotated[str, typer.Option("--estimator", "-e", help="Which model, see `models`.")] = "fathom-tiny",
     format: Annotated[
         Format,
         typer.Option(
             "--format",
             "-f",
-            help="png: the ControlNet picture in 8 bits. png16: depth in 16 bits, black to white, with a JSON file "
-            "that turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float. npz: any signal.",
+            help="png: the ControlNet picture in 8 bits; webp: the same, lossless. png16: depth in 16 bits, black to "
+            "white, with a JSON file that turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float. "
+            "npz, safetensors: any signal.",
         ),
     ] = Format.png,
     resolution: Annotated[
@@ -108,14 +140,111 @@ def annotate(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="A weights file or folder instead of the known ones.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda. Unset = the best there is.")] = None,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--signal",
+            "-s",
+            help="name=estimator or name=estimator:format; give several to make them in one pass.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    layout: Annotated[
+        Layout,
+        typer.Option(help="tree: the sources' folders again. shards: WebDataset tars.", rich_help_panel=_RUN),
+    ] = Layout.tree,
+    chunk: Annotated[
+        int,
+        typer.Option(help="Pictures in a shard, or about as many in a manifest.", rich_help_panel=_RUN),
+    ] = 128,
+    video: Annotated[
+        Video,
+        typer.Option(help="Results of a video: frames, or a video of the same times.", rich_help_panel=_RUN),
+    ] = Video.frames,
+    column: Annotated[
+        str, typer.Option(help="The image column of Parquet files. Unset = the likely one.", rich_help_panel=_RUN)
+    ] = "",
+    batch: Annotated[
+        int,
+        typer.Option(help="Most pictures in one forward. 0 = 1 on a CPU, 8 elsewhere.", rich_help_panel=_RUN),
+    ] = 0,
+    half: Annotated[bool, typer.Option("--half", help="Run networks in float16.", rich_help_panel=_RUN)] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Skip what is whole, or do everything again.", rich_help_panel=_RUN)
+    ] = True,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Believe a finished file by its hash, not its size.", rich_help_panel=_RUN),
+    ] = False,
+    engine: Annotated[
+        EngineName,
+        typer.Option(help="local: this machine. ray: a Ray cluster (extra `ray`).", rich_help_panel=_RUN),
+    ] = EngineName.local,
+    address: Annotated[
+        str | None, typer.Option(help="The Ray cluster. Unset = a new one here.", rich_help_panel=_RUN)
+    ] = None,
+    workers: Annotated[
+        str, typer.Option(help="Ray workers that hold the networks: N, or MIN:MAX.", rich_help_panel=_RUN)
+    ] = "1",
+    gpus: Annotated[
+        float | None,
+        typer.Option(help="GPUs of a Ray worker, as 1 or 0.5. Unset = 1 if there are any.", rich_help_panel=_RUN),
+    ] = None,
+    cpus: Annotated[
+        float, typer.Option(help="CPU cores of a network. 0 = all; of a Ray worker, 1.", rich_help_panel=_RUN)
+    ] = 0,
 ) -> None:
-    """Annotate pictures: write each one's depth, normals or regions into a folder."""
+    """Annotate pictures: write each one's depth, normals or regions into a folder.
+
+    Single photos are written as OUT/NAME_depth.png and so on. Given folders, globs, lists, videos, tars or tables, the
+    run keeps a manifest in OUT/.fathom: the same command again goes on where it stopped. Pictures that cannot be read
+    are listed in OUT/failed.jsonl.
+
+    Exit status: 0 done, 1 stopped by an error, 2 misuse, 3 done but some pictures failed.
+    """
+    from .mass.sources import is_photo
+
+    given = None if weights is None else str(weights)
+    special = signal or layout != Layout.tree or engine != EngineName.local
+    if not special and all(is_photo(source) for source in sources):
+        _annotate_photos([Path(s) for s in sources], Path(out), estimator, format, resolution, weights, device)
+        return
+    from .mass.job import Job
+    from .mass.run import wanted_signals
+
+    job = Job(
+        sources=tuple(sources),
+        out=out,
+        signals=wanted_signals(signal or [], estimator, format.value, given),
+        resolution=resolution,
+        layout=layout.value,
+        chunk=chunk,
+        batch=batch,
+        device=device,
+        column=column,
+        half=half,
+        cores=int(cpus),
+        video=video.value,
+    )
+    _annotate_many(job, engine, {"resume": resume, "verify": verify}, address, workers, gpus, cpus)
+
+
+def _annotate_photos(
+    photos: list[Path],
+    out: Path,
+    estimator: str,
+    format: Format,
+    resolution: int | None,
+    weights: Path | None,
+    device: str | None,
+) -> None:
     from . import load
     from .annotator import host
     from .models import estimator as by_id
-    from .signals.export import save_signal
+    from .signals.export import check_format, save_signal
 
     kind = by_id(estimator).produces
+    check_format(kind, format.value)
     targets = _targets(photos, out, kind, format)
     out.mkdir(parents=True, exist_ok=True)
     with _bars(console):
@@ -126,6 +255,85 @@ def annotate(
                 bar.update()
     for target in targets:
         typer.echo(target)
+
+
+def _annotate_many(
+    job: Any,
+    engine: EngineName,
+    how: dict[str, Any],
+    address: str | None,
+    workers: str,
+    gpus: float | None,
+    cpus: float,
+) -> None:
+    from .mass.pipeline import Report
+    from .mass.run import annotate_locally
+
+    report = Report()
+    try:
+        with _bars(console), _live(report):
+            if engine is EngineName.ray:
+                from .mass.ray_engine import annotate_on_ray
+
+                annotate_on_ray(job, report, address=address, workers=workers, gpus=gpus, cpus=cpus, **how)
+            else:
+                annotate_locally(job, report, **how)
+    except KeyboardInterrupt:
+        console.print("stopped. The same command goes on from here.", highlight=False)
+        raise typer.Exit(130) from None
+    rate = report.done / max(report.seconds, 1e-9)
+    busy = f", network busy {report.network / report.seconds:.0%}" if report.network else ""
+    console.print(
+        f"{report.done:,} pictures annotated at {rate:,.1f} pictures/s{busy}; {report.skipped:,} were whole; "
+        f"{report.failed:,} failed{f', see {job.out}/failed.jsonl' if report.failed else ''}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if report.failed:
+        raise typer.Exit(3)
+
+
+@contextmanager
+def _live(report: Any) -> Iterator[None]:
+    """Show a run while it goes: pictures/s, the time left, failures, GPU memory. In a log, a line twice a minute."""
+    import threading
+
+    ended = threading.Event()
+
+    def numbers() -> dict[str, Any]:
+        finished = report.done + report.failed + report.skipped
+        text = f"{report.done / max(report.seconds, 1e-9):,.1f} pictures/s, {report.failed:,} failed{_gpu_memory()}"
+        return {"completed": finished, "total": report.total, "numbers": text}
+
+    def log() -> None:
+        while not ended.wait(30):
+            told = numbers()
+            total = "" if told["total"] is None else f" of {told['total']:,}"
+            console.print(f"{told['completed']:,}{total} pictures, {told['numbers']}", highlight=False)
+
+    def draw() -> None:
+        columns = [TextColumn("annotating"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}")]
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+            task = bar.add_task("", total=None, numbers="")
+            while not ended.wait(0.25):
+                bar.update(task, **numbers())
+
+    thread = threading.Thread(target=draw if console.is_terminal else log, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _gpu_memory() -> str:
+    import torch
+
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return ""
+    free, total = torch.cuda.mem_get_info()
+    return f", GPU {(total - free) / 2**30:.1f} of {total / 2**30:.0f} GB"
 
 
 def _targets(photos: list[Path], out: Path, kind: str, format: Format) -> list[Path]:

@@ -77,7 +77,7 @@ def test_upright_by_exif(run, tmp_path):
     ("arguments", "words"),
     [
         (["no-such.png"], "there is no file no-such.png"),
-        (["."], "is a folder"),
+        (["."], "lies inside the source"),
         (["photo.png", "-e", "fathom-tony"], "Did you mean fathom-tiny"),
         (["photo.png", "-r", "-4"], "resolution must lie in 0..16384"),
         (["text.png"], "is not a picture"),

@@ -1,0 +1,157 @@
+"""What a run is asked to do, and how its pictures are divided into chunks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import SettingError
+from ..version import __version__
+from .sources import Item
+from .stores import WORK
+
+Layout = Literal["tree", "shards"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One signal to make. name: what its files are called after. model: sha256 of the weights. weights: None = the
+    known ones."""
+
+    name: str
+    estimator: str
+    format: str
+    model: str = ""
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """The settings of a run. Picklable: every worker gets the same one.
+
+    resolution: short side of the results, 0 = the picture's, None = the model's. layout: "tree" mirrors the sources'
+    folders, "shards" makes WebDataset tars. chunk: pictures in one shard, or about as many in one manifest. batch:
+    pictures of one network size in one forward, 0 = by device. device: None = the best there is. column: of Parquet
+    files. half: run networks in float16. cores: that a network uses on a CPU, 0 = all; sums in another order give other
+    last bits, so runs that must agree to the bit need the same number.
+    """
+
+    sources: tuple[str, ...]
+    out: str
+    signals: tuple[Wanted, ...]
+    resolution: int | None = None
+    layout: Layout = "tree"
+    chunk: int = 128
+    batch: int = 0
+    device: str | None = None
+    column: str = ""
+    half: bool = False
+    cores: int = 0
+    video: Literal["frames", "video"] = "frames"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on: two runs into one folder must agree on it."""
+        return {
+            "signals": {w.name: {"estimator": w.estimator, "model": w.model, "format": w.format} for w in self.signals},
+            "resolution": self.resolution,
+            "precision": "float16" if self.half else "float32",
+            "layout": self.layout,
+            "chunk": self.chunk,
+            "video": self.video,
+        }
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The settings with what made them, as manifests tell it."""
+        return {"fathom": "annotation", "version": 1, "made_by": f"fathom {__version__}", **self.settings}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Pictures that are finished together. id: stands in the manifest's name. index: place among all chunks."""
+
+    id: str
+    index: int
+    items: tuple[Item, ...]
+
+
+FRAMES = f"{WORK}/frames/"
+
+
+def becomes_video(item: Item, job: Job) -> bool:
+    """Whether the item's results are frames of a video that is put together when all of them are there."""
+    return item.kind == "frame" and job.video == "video"
+
+
+def chunks(items: Iterator[Item], job: Job, start: int = 0) -> Iterator[Chunk]:
+    """Divide items into chunks, the same ones at every run over the same sources.
+
+    Tree: a chunk ends where a hash of the last name says so, `job.chunk` names apart on average and at most four times
+    that, so a picture that is added to the sources later changes its own chunk alone. Shards: `job.chunk` pictures
+    each, but one for each tar or Parquet file that is a source, under its name. start: the first one's index.
+    """
+    held: list[Item] = []
+    index = start
+    shards = job.layout == "shards"
+    for item in items:
+        shards = job.layout == "shards" and not becomes_video(item, job)
+        apart = bool(held) and item.container != held[-1].container
+        full = len(held) >= job.chunk and not (item.container and item.kind != "frame")
+        if held and ((shards and (apart or full)) or (not shards and _ends(held, job.chunk))):
+            yield _chunk(held, index, shards)
+            held, index = [], index + 1
+        held.append(item)
+    if held:
+        yield _chunk(held, index, shards)
+
+
+def _ends(held: list[Item], size: int) -> bool:
+    if len(held) >= 4 * size:
+        return True
+    digest = hashlib.blake2b(held[-1].name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % size == 0
+
+
+def _chunk(held: list[Item], index: int, shards: bool) -> Chunk:
+    if not shards:
+        id = hashlib.sha256("\n".join(i.name for i in held).encode()).hexdigest()[:20]
+    elif held[0].container and held[0].kind != "frame":
+        id = held[0].container
+    else:
+        id = f"{index:06}"
+    return Chunk(id, index, tuple(held))
+
+
+def model_hash(path: Path) -> str:
+    """sha256 of a weights file, or of every file of a folder with its name."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            made = hashlib.sha256()
+            while block := file.read(2**22):
+                made.update(block)
+            return made.hexdigest()
+    made = hashlib.sha256()
+    for part in sorted(p for p in path.rglob("*") if p.is_file()):
+        made.update(part.relative_to(path).as_posix().encode() + b"\0" + bytes.fromhex(model_hash(part)))
+    return made.hexdigest()
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Which settings differ, for people to read."""
+    told = [
+        f"{key}: {json.dumps(old.get(key))} then, {json.dumps(new[key])} now" for key in new if old.get(key) != new[key]
+    ]
+    return "; ".join(told)
+
+
+def check(job: Job) -> None:
+    """Raises SettingError for settings that cannot be."""
+    if not 1 <= job.chunk <= 100_000:
+        raise SettingError(f"the chunk must hold 1 to 100000 pictures, got {job.chunk}.")
+    if not 0 <= job.batch <= 256:
+        raise SettingError(f"the batch must lie in 0..256 (0 = by device), got {job.batch}.")

@@ -1,0 +1,218 @@
+"""The Ray engine: chunks go through a Ray Data pipeline whose actors hold the networks and run the local stages.
+
+A row is a chunk of a hundred or so names, not pictures: an actor reads, annotates, writes and commits its chunk
+itself, so no pixel passes through the object store and a chunk that is done twice, because its worker was lost after
+the last write, is written with the same bytes. The driver lists the sources, holds the lock and closes the books.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tarfile
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..annotator.host import weight_folders
+from ..errors import FathomError, SettingError, WeightsError
+from . import sources, stores
+from .job import Chunk, Job, check, model_hash
+from .manifest import Ledger
+from .pipeline import Engine, Report
+from .run import keep_books, load
+from .stores import TEMPORARY, Store
+
+TASK_RETRIES = 6  # of a chunk whose worker died; docs/scale.md says why
+GROUP = 2048  # chunks in one pipeline: bounds the driver's memory
+_TOLD = ("done", "failed", "skipped", "pixels", "written", "network")
+
+
+def annotate_on_ray(
+    job: Job,
+    report: Report,
+    *,
+    address: str | None = None,
+    workers: str = "1",
+    gpus: float | None = None,
+    cpus: float = 0,
+    resume: bool = True,
+    verify: bool = False,
+) -> None:
+    """Annotate everything on a Ray cluster. address: None = the running one that RAY_ADDRESS names, or a new one here.
+
+    workers: actors that hold the networks, "N" or "MIN:MAX". gpus, cpus: of each; gpus None = 1
+    where there are any, cpus 0 = 1.
+    Raises SettingError, WeightsError, OutputError as the local engine does.
+    """
+    least, most = _workers(workers)
+    check(job)
+    job = replace(job, out=_absolute(job.out), sources=tuple(map(_absolute, job.sources)))
+    sources.check(list(job.sources), job.out)
+    ray = _ray()
+    # The hashes need the files; the networks themselves live in the workers.
+    job, annotators = load(replace(job, device="cpu"))
+    paths = {w.estimator: Path(a.path) for w, a in zip(job.signals, annotators, strict=True)}
+    job = replace(job, device=None, cores=max(1, int(cpus or 1)))
+    del annotators
+    mine = not ray.is_initialized()
+    if mine:
+        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = False
+        if gpus is None:
+            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+        models = {id: (str(path), ray.put(_packed(path))) for id, path in paths.items()}
+        weights = {w.estimator: w.model for w in job.signals}
+
+        def run(chunks: Iterator[Chunk], ledger: Ledger, report: Report) -> None:
+            ledger.store.write(f"{TEMPORARY}/shared", b"")
+            while group := list(islice(chunks, GROUP)):
+                rows = [{"chunk": pickle.dumps(chunk)} for chunk in group]
+                annotated = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                    Worker,
+                    batch_size=1,
+                    compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
+                    fn_constructor_args=(job, {id: (*models[id], weights[id]) for id in models}, verify),
+                    num_cpus=cpus or 1,
+                    num_gpus=gpus,
+                    max_restarts=-1,
+                    max_task_retries=TASK_RETRIES,
+                )
+                for row in annotated.iter_rows():
+                    ledger.seen(row["id"], int(row["index"]), bool(row["failures"]))
+                    report.add(**{name: row[name] for name in _TOLD})
+
+        try:
+            keep_books(job, run, report, resume=resume, verify=verify)
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+    finally:
+        if mine:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise FathomError("--engine ray needs Ray: pip install 'comfy-fathom[ray]'.") from error
+    return ray
+
+
+def _workers(text: str) -> tuple[int, int]:
+    least, _, most = text.partition(":")
+    try:
+        found = int(least), int(most or least)
+    except ValueError:
+        found = (0, 0)
+    if not 1 <= found[0] <= found[1]:
+        raise SettingError(f"--workers is a number such as 4, or MIN:MAX such as 2:16; got {text!r}.")
+    return found
+
+
+def _absolute(place: str) -> str:
+    return place if stores.is_url(place) else os.path.abspath(place)
+
+
+def _packed(path: Path) -> bytes:
+    """A weights file, or a tar of a weights folder."""
+    if path.is_file():
+        return path.read_bytes()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        tar.add(path, arcname=".")
+    return out.getvalue()
+
+
+def _cause(error: Any) -> Exception:
+    """Our own error inside Ray's, or one that says what Ray says."""
+    seen: Any = error
+    while seen is not None:
+        if isinstance(seen, FathomError):
+            return FathomError(str(seen).splitlines()[-1]) if hasattr(seen, "as_instanceof_cause") else seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    last = str(error).strip().splitlines()[-1]
+    return FathomError(
+        f"the Ray run stopped: {last} What was finished is kept; the same command goes on. A chunk whose worker dies "
+        f"{TASK_RETRIES + 1} times stops the run: look for pictures that take too much memory."
+    )
+
+
+class Worker:
+    """One actor: the networks, and the local engine over one chunk at a time.
+
+    models: by estimator the driver's path, the packed weights in the object store, and their hash.
+    """
+
+    def __init__(self, job: Job, models: dict[str, tuple[str, Any, str]], verify: bool) -> None:
+        import platform
+
+        here = platform.node()
+        store = Store(job.out)
+        if store.size(f"{TEMPORARY}/shared") is None:
+            raise SettingError(
+                f"the worker on {here} does not see the output {job.out}: use a folder that every machine mounts, or a "
+                "place such as s3://bucket/folder."
+            )
+        for source in job.sources:
+            root = sources.fixed_part(source)
+            if not stores.exists(root):
+                raise SettingError(f"the worker on {here} does not see the source {root}: mount it there as well.")
+        signals = tuple(replace(w, weights=_weights(*models[w.estimator])) for w in job.signals)
+        hashes = {w.estimator: w.model for w in job.signals}
+        loaded, annotators = load(replace(job, signals=signals))
+        for wanted in loaded.signals:
+            if wanted.model != hashes[wanted.estimator]:
+                raise WeightsError(f"the worker on {here} holds other weights of {wanted.estimator} than the driver.")
+        self._engine = Engine(job, store, annotators)
+        self._store, self._job, self._verify = store, job, verify
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Annotate and commit the chunks of a batch; what was done, one row a chunk."""
+        rows: dict[str, list[Any]] = {name: [] for name in ("id", "index", "failures", *_TOLD)}
+        for packed in batch["chunk"]:
+            chunk: Chunk = pickle.loads(packed)  # noqa: S301  # made by the driver
+            report = Report()
+            ledger = Ledger(self._store, self._job, self._verify)
+            self._engine.run(iter([chunk]), ledger, report)
+            for name in _TOLD:
+                rows[name].append(getattr(report, name))
+            rows["id"].append(chunk.id)
+            rows["index"].append(chunk.index)
+            rows["failures"].append(report.failed)
+        return rows
+
+
+def _weights(path: str, packed: Any, sha256: str) -> str:
+    """The weights on this machine: the driver's path where it holds the same bytes, else a copy of the driver's, which
+    travels through the object store once a machine instead of from a hub once a worker."""
+    if os.path.exists(path) and model_hash(Path(path)) == sha256:
+        return path
+    import ray
+
+    folder = weight_folders()[0] / "ray" / sha256[:20]
+    target = folder / Path(path).name
+    if target.exists() and model_hash(target) == sha256:
+        return str(target)
+    data: Any = ray.get(packed)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{os.getpid()}.part"
+    is_folder = not Path(path).suffix
+    if is_folder:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            tar.extractall(part, filter="data")
+    else:
+        part.write_bytes(data)
+    try:
+        os.replace(part, target)
+    except OSError:  # another worker of this machine was first
+        if not target.exists():
+            raise
+    return str(target)

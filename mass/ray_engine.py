@@ -21,12 +21,12 @@ from ..annotator.host import weight_folders
 from ..errors import FathomError, SettingError, WeightsError
 from . import sources, stores
 from .job import Chunk, Job, check, model_hash
-from .manifest import Ledger
+from .manifest import Ledger, failed
 from .pipeline import Engine, Report
 from .run import keep_books, load
 from .stores import TEMPORARY, Store
 
-TASK_RETRIES = 6  # of a chunk whose worker died; docs/scale.md says why
+ATTEMPTS = 7  # at a chunk whose workers die, before its unfinished pictures are given up; docs/scale.md says why
 GROUP = 2048  # chunks in one pipeline: bounds the driver's memory
 _TOLD = ("done", "failed", "skipped", "pixels", "written", "network")
 
@@ -81,8 +81,6 @@ def annotate_on_ray(
                     fn_constructor_args=(job, {id: (*models[id], weights[id]) for id in models}, verify),
                     num_cpus=cpus or 1,
                     num_gpus=gpus,
-                    max_restarts=-1,
-                    max_task_retries=TASK_RETRIES,
                 )
                 for row in annotated.iter_rows():
                     ledger.seen(row["id"], int(row["index"]), bool(row["failures"]))
@@ -139,10 +137,7 @@ def _cause(error: Any) -> Exception:
             return FathomError(str(seen).splitlines()[-1]) if hasattr(seen, "as_instanceof_cause") else seen
         seen = getattr(seen, "cause", None) or seen.__cause__
     last = str(error).strip().splitlines()[-1]
-    return FathomError(
-        f"the Ray run stopped: {last} What was finished is kept; the same command goes on. A chunk whose worker dies "
-        f"{TASK_RETRIES + 1} times stops the run: look for pictures that take too much memory."
-    )
+    return FathomError(f"the Ray run stopped: {last} What was finished is kept; the same command goes on.")
 
 
 class Worker:
@@ -181,13 +176,34 @@ class Worker:
             chunk: Chunk = pickle.loads(packed)  # noqa: S301  # made by the driver
             report = Report()
             ledger = Ledger(self._store, self._job, self._verify)
-            self._engine.run(iter([chunk]), ledger, report)
+            if self._attempt(chunk.id) <= ATTEMPTS:
+                self._engine.run(iter([chunk]), ledger, report)
+            else:
+                self._give_up(chunk, ledger, report)
             for name in _TOLD:
                 rows[name].append(getattr(report, name))
             rows["id"].append(chunk.id)
             rows["index"].append(chunk.index)
             rows["failures"].append(report.failed)
         return rows
+
+    def _attempt(self, id: str) -> int:
+        """Which attempt at this chunk begins now: Ray itself starts lost work again for ever."""
+        number = 1
+        while self._store.size(f"{TEMPORARY}/attempts/{id}/{number}") is not None:
+            number += 1
+        self._store.write(f"{TEMPORARY}/attempts/{id}/{number}", b"")
+        return number
+
+    def _give_up(self, chunk: Chunk, ledger: Ledger, report: Report) -> None:
+        """List the pictures that were on their way whenever a worker died as failed, and go on."""
+        _, records = ledger.recall(chunk)
+        reason = f"the process that annotated it died {ATTEMPTS} times, as one does that runs out of memory."
+        lost = {i: failed(item, reason) for i, item in enumerate(chunk.items) if i not in records}
+        if self._job.layout == "shards":
+            lost = {i: failed(item, reason) for i, item in enumerate(chunk.items)}
+        report.add(failed=len(lost), skipped=len(chunk.items) - len(lost))
+        ledger.commit(chunk, [lost.get(i) or records[i] for i in range(len(chunk.items))])
 
 
 def _weights(path: str, packed: Any, sha256: str) -> str:

@@ -210,7 +210,7 @@ class Film:
             raise FathomError(f"{self.store.path(name)} is gone: run the same command again.")
         if f"{name[:-4]}.json" in record["outputs"]:
             return decode_depth_png(data)
-        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        array: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         return np.ascontiguousarray(array[..., ::-1])
 
     def _write(self, wanted: Wanted, made: list[tuple[int, Record]], base: Fraction) -> Record:

@@ -400,6 +400,22 @@ def test_filling_reaches_so_far_and_says_where(tmp_path):
     assert torch.allclose(depth.metres()[depth.valid], torch.tensor(2.0), rtol=1e-5)
 
 
+def test_what_is_filled_in_continues_its_surroundings(tmp_path):
+    inverse = np.linspace(0.1, 0.6, 384)[None] + np.linspace(0, 0.1, 256)[:, None]
+    values = (1000 / inverse).round()
+    generator = np.random.default_rng(0)
+    holed = values.copy()
+    for y, x, size in generator.integers(((8, 8, 2),) * 40, ((240, 360, 12),) * 40):
+        holed[y : y + size, x : x + size] = 0
+    depth, filled = sensors.load_rgbd(png16(tmp_path / "d.png", holed), fill=32)
+    where = filled[0] > 0
+    assert int(where.sum()) == (holed == 0).sum() > 500
+    error = (depth.values[0] - torch.from_numpy(inverse).float())[where].abs()
+    assert float(error.max()) < 0.02 and float(error.mean()) < 0.002
+    low, high = 1000 / values[holed > 0].max(), 1000 / values[holed > 0].min()
+    assert low - 1e-6 <= float(depth.values.min()) and float(depth.values.max()) <= high + 1e-6
+
+
 def test_an_8_bit_file_is_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "d.png")
     with pytest.raises(PictureError, match="8-bit grey"):

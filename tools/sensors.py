@@ -318,7 +318,7 @@ def load_rgbd(
 
     Value 0 is no measurement. units_per_metre: 1000 for millimetres. max_range: metres beyond which nothing is
     believed. focal: pixels. fill: a pixel without measurement at most this many pixels from one is filled in from
-    its surroundings (fast marching, OpenCV's inpaint, on inverse distance); 0 = none.
+    its surroundings (OpenCV's inpaint on inverse distance) and stays within what was measured; 0 = none.
 
     Returns the metric Depth, filled pixels valid, and float32 (1,H,W), 1 where a value was filled in. Raises
     PictureError for a damaged file or one that is not 16-bit grey, SettingError for a number outside its range.
@@ -338,10 +338,13 @@ def load_rgbd(
     import cv2
 
     hole = (~depth.valid[0]).numpy().astype("uint8")
-    filled = cv2.inpaint(depth.values[0].numpy(), hole, 3, cv2.INPAINT_TELEA)
+    # The other method, Telea's, is wrong by whole ranges on float pictures.
+    filled = cv2.inpaint(depth.values[0].numpy(), hole, 3, cv2.INPAINT_NS)
+    measured = depth.values[depth.valid]
+    filled = filled.clip(float(measured.min()), float(measured.max()))
     reach = torch.from_numpy(cv2.distanceTransform(hole, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))[None]
     invented = (reach > 0) & (reach <= fill)
-    values = torch.where(invented, torch.from_numpy(filled)[None].clamp_min(0), depth.values)
+    values = torch.where(invented, torch.from_numpy(filled)[None], depth.values)
     valid = depth.valid | invented
     return Depth(values, "metric", None if bool(valid.all()) else valid, focal, path.name, depth.look), invented.float()
 

@@ -8,23 +8,28 @@ errors of an estimator.
 
 from __future__ import annotations
 
+import importlib.util
+import math
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 import fathom
 from fathom import Depth
+from fathom.nodes.bundle import make_bundle
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.atmosphere import band_style, blend_by_depth, dream_halo, fog
 from fathom.tools.contact_sheet import contact_sheet
 from fathom.tools.depth_field import depth_field
-from fathom.tools.geometry import geometric_normals
+from fathom.tools.geometry import Points, Surface, geometric_normals, point_clouds, surfaces
 from fathom.tools.lens_blur import lens_blur
 from fathom.tools.parallax import parallax
-from fathom.tools.regions import depth_by_region, refine_edges
+from fathom.tools.regions import depth_by_region, order_regions, refine_edges
+from fathom.tools.sensors import load_phone_depth, load_rgbd, stereo_depth
 from fathom.tools.sobel import sobel_normals
 from fathom.training.scenes import render
 
@@ -48,6 +53,123 @@ def scene(seed: int, kind: str) -> tuple[Tensor, Depth, Tensor]:
     drawn = render([seed], 256, 384, kind=kind)
     image = drawn.image.permute(0, 2, 3, 1)
     return image, depth_from_metres(drawn.depth, focal=drawn.focal, source="scene"), drawn.regions
+
+
+def turned(surface: Surface, size: tuple[int, int] = (384, 256), yaw: float = 0.5, pitch: float = 0.25) -> Tensor:
+    """A surface seen from the side: flat shading, the far triangles drawn first. A picture (1,H,W,3)."""
+    points = surface.vertices - surface.vertices.median(0).values
+    turn = torch.tensor([[math.cos(yaw), 0.0, math.sin(yaw)], [0.0, 1.0, 0.0], [-math.sin(yaw), 0.0, math.cos(yaw)]])
+    tilt = torch.tensor(
+        [[1.0, 0.0, 0.0], [0.0, math.cos(pitch), -math.sin(pitch)], [0.0, math.sin(pitch), math.cos(pitch)]]
+    )
+    points = points @ turn.T @ tilt.T
+    corners = points[surface.faces]
+    order = corners[..., 2].mean(1).argsort()
+    across = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    light = torch.nn.functional.normalize(across, dim=-1) @ torch.tensor([0.3, 0.5, 0.8])
+    shades = (0.25 + 0.7 * light.clamp(0, 1)) * 255
+    drawn, canvas = _canvas(points, size)
+    for index in order.tolist():
+        shade = round(float(shades[index]))
+        canvas.polygon([tuple(p) for p in drawn[surface.faces[index]].tolist()], (shade, shade, shade))
+    return _finished(canvas)
+
+
+def scattered(cloud: Points, size: tuple[int, int] = (384, 256), yaw: float = 0.35, pitch: float = 0.2) -> Tensor:
+    """Points seen from the side, the far ones drawn first. A picture (1,H,W,3)."""
+    points = cloud.positions - cloud.positions.median(0).values
+    x = points[:, 0] * math.cos(yaw) + points[:, 2] * math.sin(yaw)
+    z = points[:, 2] * math.cos(yaw) - points[:, 0] * math.sin(yaw)
+    y = points[:, 1] * math.cos(pitch) - z * math.sin(pitch)
+    depth = points[:, 1] * math.sin(pitch) + z * math.cos(pitch)
+    drawn, canvas = _canvas(torch.stack((x, y, depth), -1), size)
+    colours = torch.full_like(points, 0.7) if cloud.colours is None else cloud.colours[:, :3]
+    for index in depth.argsort().tolist():
+        colour = tuple(round(float(c) * 255) for c in colours[index])
+        left, top = drawn[index].tolist()
+        canvas.rectangle((left - 1, top - 1, left, top), colour)
+    return _finished(canvas)
+
+
+def _canvas(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, ImageDraw.ImageDraw]:
+    """Places on a new canvas of `size` that fit nearly all of the points, y down."""
+    low, high = (torch.quantile(points[:: max(1, len(points) // 9999), :2], q, 0) for q in (0.02, 0.98))
+    scale = float((torch.tensor(size) * 0.9 / (high - low)).min())
+    middle = torch.tensor(size) / 2
+    flip = torch.tensor([1.0, -1.0])
+    drawn = (points[:, :2] - (low + high) / 2) * scale * flip + middle
+    return drawn, ImageDraw.Draw(Image.new("RGB", size, (24, 26, 30)))
+
+
+def _finished(canvas: ImageDraw.ImageDraw) -> Tensor:
+    return torch.from_numpy(np.array(canvas._image, dtype=np.float32) / 255)[None]
+
+
+def sources() -> None:
+    """The pictures of the nodes that read measured depth, from files as devices write them."""
+    spec = importlib.util.spec_from_file_location("heic", ROOT / "tests" / "test_sensors.py")
+    assert spec is not None and spec.loader is not None
+    heic = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(heic)
+    image, depth, _ = scene(15, "interior")
+    shown = ("Picture", image)
+    pixels = (image[0] * 255).round().byte().numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        low, high = float(depth.values.min()), float(depth.values.max())
+        small = torch.nn.functional.interpolate(depth.values[:, None], (128, 192), mode="area")[0, 0]
+        ramp = ((small - low) / (high - low) * 255).round().clamp(0, 255).byte().numpy()
+        photo = heic.phone(
+            Path(folder) / "portrait.heic", heic.apple_xmp(low, high, "absolute"), ramp=ramp, photo=pixels
+        )
+        found = load_phone_depth(photo)
+        told = found.depth.to_image().repeat_interleave(2, 1).repeat_interleave(2, 2)
+        save("FathomLoadPhoneDepth", ("photo", found.image), ("its depth, half as wide", told))
+
+        millimetres = (depth.metres()[0] * 1000).round().clamp(0, 65535)
+        noise = torch.nn.functional.avg_pool2d(
+            torch.rand(1, 1, 280, 408, generator=torch.Generator().manual_seed(3)), 25, 1
+        )
+        millimetres[noise[0, 0] > 0.525] = 0
+        path = Path(folder) / "depth.png"
+        Image.fromarray(millimetres.numpy().astype(np.uint16)).save(path)
+        raw, _ = load_rgbd(path)
+        whole, filled = load_rgbd(path, fill=32)
+        save(
+            "FathomRGBDDepth",
+            ("fill 0: holes black", raw.to_image()),
+            ("fill 32", whole.to_image()),
+            ("filled", grey(filled)),
+        )
+
+        bundle = make_bundle(image, {"depth": "fathom-tiny"}, 0, root=Path(folder))
+        assert bundle.depth is not None
+        save(
+            "FathomBundle",
+            shown,
+            ("kept depth", bundle.depth.to_image()),
+            ("fog", fog(image, bundle.depth, 1.5)[0]),
+            ("lens blur", lens_blur(image, bundle.depth, 8.0, focus=0.9)[0]),
+        )
+    image, depth, _ = scene(17, "interior")
+    views, _ = parallax(image, depth, frames=8, strength=0.06, focus=0.0)
+    left, right = views[6:7], views[2:3]
+    measured = stereo_depth(left, right)
+    save(
+        "FathomStereoDepth",
+        ("left", left),
+        ("right", right),
+        ("depth, holes black", measured.to_image()),
+    )
+
+
+def solids() -> None:
+    """The pictures of the nodes that write 3D files."""
+    image, depth, _ = scene(17, "interior")
+    shown = ("Picture", image)
+    cloud = next(iter(point_clouds(depth, image)))
+    save("FathomPointCloud", shown, ("the points from the side", scattered(cloud)))
+    surface = next(iter(surfaces(depth, step=2, edge=0.08)))
+    save("FathomMesh", shown, ("the mesh from the side", turned(surface, yaw=0.35, pitch=0.2)))
 
 
 def main() -> None:
@@ -80,6 +202,13 @@ def main() -> None:
     crisp = depth_by_region(raw, torch.nn.functional.one_hot(regions)[0].permute(2, 0, 1).float(), erode=5)[0]
     save("FathomDepthByRegion", here, ("blurred depth", raw.to_image()), ("by region", crisp.to_image()))
     save("FathomRefineEdges", here, ("blurred depth", raw.to_image()), ("refined", refine_edges(raw, image).to_image()))
+    masks = torch.nn.functional.one_hot(regions)[0].permute(2, 0, 1).float()
+    masks = masks[masks.mean((1, 2)) > 0.01]
+    ranked = [order_regions(depth, masks, k)[1] for k in (1, 2, -1)]
+    labels = ("k = 1", "k = 2", "k = -1")
+    save("FathomOrderRegions", here, *((name, grey(mask)) for name, mask in zip(labels, ranked, strict=True)))
+    sources()
+    solids()
 
 
 if __name__ == "__main__":

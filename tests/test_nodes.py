@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,17 @@ def test_every_node_has_a_help_page_that_names_its_inputs(node):
 
 def test_help_pages_have_a_node():
     assert {p.stem for p in (ROOT / "web" / "docs").glob("*.md")} == {n.__name__ for n in NODES}
+
+
+def test_pages_of_tools_show_what_they_do():
+    pages = ROOT / "web" / "docs"
+    shown = {}
+    for page in pages.glob("*.md"):
+        shown[page.stem] = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+        for name in shown[page.stem]:
+            assert (pages / name).stat().st_size < 90_000
+    tools = ("Fathom/Depth Tools", "Fathom/Regions", "Fathom/Geometry", "Fathom/Depth Sources")
+    bare = [n.__name__ for n in NODES if n.CATEGORY in tools and not shown[n.__name__]]
+    assert not bare and shown["FathomBundle"], bare
+    used = {Path(name).name for names in shown.values() for name in names}
+    assert used == {p.name for p in (pages / "images").iterdir()}

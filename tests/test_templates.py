@@ -131,7 +131,7 @@ def prepared(comfyui, scene, tmp_path_factory):
     Image.fromarray(picture).save(inputs / "scene.png")
     with Image.open(ROOT / "assets" / "sample.png") as sample:
         sample.convert("RGB").save(inputs / "example.png")
-    left, right = sensors.render(0.0)[0], sensors.render(0.1)[0]
+    left, right = stereo_pair()
     pair = (torch.cat((left, right), 2)[0] * 255).round().byte().numpy()
     Image.fromarray(pair).save(inputs / "pair.png")
     write_video(inputs / "video.mp4", picture)
@@ -157,6 +157,18 @@ def prepared(comfyui, scene, tmp_path_factory):
     entry = comfyui.run({"1": {"class_type": "UseStandIns", "inputs": {"folder": str(folder)}}})
     assert entry["status"]["status_str"] == "success", entry["status"]
     return comfyui
+
+
+def stereo_pair():
+    """What two cameras beside each other see of a procedural scene."""
+    from fathom.signals.depth import depth_from_metres
+    from fathom.tools.parallax import parallax
+    from fathom.training.scenes import render
+
+    room = render([17], 256, 384, kind="interior")
+    depth = depth_from_metres(room.depth, focal=room.focal)
+    views, _ = parallax(room.image.permute(0, 2, 3, 1), depth, frames=8, strength=0.06, focus=0.0)
+    return views[6:7], views[2:3]
 
 
 def write_video(path, picture):

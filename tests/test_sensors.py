@@ -250,6 +250,14 @@ def test_without_pillow_heif_the_error_says_what_to_install(tmp_path, monkeypatc
         sensors.load_phone_depth(tmp_path / "a.heic")
 
 
+def test_without_opencv_the_error_says_what_to_install(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(SettingError, match="pip install opencv-python-headless.*install one only"):
+        sensors.stereo_depth(*(torch.rand(1, 64, 160, 3) for _ in range(2)))
+
+
 # ------------------------------------------------------------------------------ stereo
 
 FOCAL, BASELINE = 260.0, 0.12

@@ -115,7 +115,8 @@ def test_requirements_are_lower_bounds_and_part_of_the_projects():
     assert set(lines) <= set(project["dependencies"])
     for line in lines:
         assert re.fullmatch(r"[\w.-]+>=[\w.]+", line), line
-    # What ComfyUI installs itself must not be asked for again, and cv2 has one build only.
+    # What ComfyUI installs itself must not be asked for again. Nor OpenCV: it comes in several builds, other packs ask
+    # for theirs, and two side by side break each other.
     core = {
         "torch",
         "torchvision",
@@ -130,7 +131,7 @@ def test_requirements_are_lower_bounds_and_part_of_the_projects():
     }
     names = [requirement_name(line) for line in lines]
     assert not core & set(names)
-    assert [n for n in names if "opencv" in n] == ["opencv-python-headless"]
+    assert not [n for n in names if "opencv" in n]
 
 
 def test_versions_agree():

@@ -17,6 +17,7 @@ from ..errors import PictureError, SettingError
 from ..signals import Depth
 from ..signals.depth import depth_from_metres
 from ..signals.field import check_shape
+from ..signals.opencv import opencv
 
 log = logging.getLogger(__name__)
 
@@ -274,9 +275,9 @@ def _bytes(picture: Tensor) -> Any:
 
 def _match(left: Any, right: Any, span: int) -> tuple[Tensor, Tensor]:
     """Disparity (H,W) float32 of the left picture, and where both directions agree."""
-    import cv2
     import numpy as np
 
+    cv2 = opencv("Stereo depth")
     block, channels = 5, 3
     matcher = cv2.StereoSGBM.create(
         minDisparity=0,
@@ -335,8 +336,7 @@ def load_rgbd(
     depth = depth_from_metres(metres, focal=focal, source=path.name)
     if depth.valid is None or not fill or not bool(depth.valid.any()):
         return depth, torch.zeros_like(depth.values)
-    import cv2
-
+    cv2 = opencv("Filling holes of a depth camera")
     hole = (~depth.valid[0]).numpy().astype("uint8")
     # The other method, Telea's, is wrong by whole ranges on float pictures.
     filled = cv2.inpaint(depth.values[0].numpy(), hole, 3, cv2.INPAINT_NS)

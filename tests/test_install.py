@@ -1,0 +1,130 @@
+"""What the registry packs and ComfyUI loads: complete, small, and never written into."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+
+def packed():
+    """The tracked files that .comfyignore lets through."""
+    lines = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
+    ignored = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.]+/", line) and (ROOT / line).is_dir() for line in ignored), ignored
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    names = [name for name in listed.stdout.decode().split("\0") if name]
+    return [name for name in names if not name.startswith(tuple(ignored))]
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    """The packed files in a folder with spaces and dots in its name."""
+    folder = tmp_path_factory.mktemp("custom_nodes") / "comfy fathom.v0.1 (copy)"
+    for name in packed():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def test_the_pack_is_complete_and_small(pack):
+    for name in (
+        "__init__.py",
+        "requirements.txt",
+        "web",
+        "web/docs",
+        "locales",
+        "example_workflows",
+        "weights",
+        "LICENSE",
+    ):
+        assert (pack / name).exists(), name
+    assert not (pack / "tests").exists() and not (pack / "training").exists()
+    assert sum(p.stat().st_size for p in pack.rglob("*") if p.is_file()) < 16e6
+
+
+RUN = """
+import importlib.util, os, sys
+folder, name = sys.argv[1], sys.argv[1].replace(".", "_x_")
+sys.dont_write_bytecode = True
+written = []
+def watch(event, args):
+    if event == "open" and isinstance(args[0], str) and os.path.abspath(args[0]).startswith(folder):
+        if (isinstance(args[1], str) and set(args[1]) & set("wax+")) or (args[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+            written.append(args[0])
+    if event in ("os.mkdir", "os.rename", "os.remove") and str(args[0]).startswith(folder):
+        written.append(str(args[0]))
+sys.addaudithook(watch)
+spec = importlib.util.spec_from_file_location(name, os.path.join(folder, "__init__.py"))
+module = importlib.util.module_from_spec(spec)
+sys.modules[name] = module
+spec.loader.exec_module(module)
+import torch
+picture = torch.rand(1, 40, 60, 3)
+nodes = module.NODE_CLASS_MAPPINGS
+for node in nodes.values():
+    node.INPUT_TYPES()
+image, depth = nodes["FathomEstimateDepth"]().execute(picture, "fathom-tiny", 64)
+nodes["FathomFog"]().execute(picture, depth, 1.0, "#ffffff", 0.0, 0.5)
+bundle = nodes["FathomBundle"]().execute(picture, "fathom-tiny", "none", "none", 64)
+measured = nodes["FathomDepthFromImage"]().execute(picture[..., :1] + 1, "metric", 2.0, "m", "auto")[0]
+nodes["FathomMesh"]().execute(measured, "glb", "mesh", field_of_view=60.0)
+assert not written, written
+print(len(nodes))
+"""
+
+
+def test_the_pack_runs_from_a_folder_that_is_never_written_into(pack, tmp_path):
+    before = sorted(pack.rglob("*"))
+    environment = {
+        "PATH": "",
+        "FATHOM_BUNDLES": str(tmp_path / "bundles"),
+        "HF_HUB_OFFLINE": "1",
+        "HOME": str(tmp_path),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN, str(pack)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert int(ran.stdout.split()[-1]) > 40
+    assert sorted(pack.rglob("*")) == before
+
+
+def test_the_registrys_table_is_complete():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    comfy, project = data["tool"]["comfy"], data["project"]
+    assert comfy["PublisherId"] and comfy["DisplayName"] == "Fathom"
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
+    assert comfy["requires-comfyui"].removeprefix(">=") in (ROOT / "README.md").read_text(encoding="utf-8")
+    address = project["urls"]["Repository"].replace("github.com", "raw.githubusercontent.com") + "/main/"
+    assert comfy["Icon"].startswith(address) and (ROOT / comfy["Icon"].removeprefix(address)).is_file()
+    assert all((ROOT / path).exists() for path in comfy["includes"])
+
+
+def test_names_of_files_are_legal_on_windows():
+    reserved = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
+    seen = {}
+    for name in packed():
+        for part in Path(name).parts:
+            assert not re.search(r'[<>:"|?*\\]', part) and not part.endswith((" ", ".")), name
+            assert part.split(".")[0].lower() not in reserved, name
+        assert seen.setdefault(name.lower(), name) == name, f"{name} and {seen[name.lower()]} differ in case only"
+        assert len(name) < 120, name

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -160,3 +162,25 @@ def test_weights_stay_until_comfyui_frees_them(comfyui, photo):
     time.sleep(1.5)
     comfyui.run(depth_graph(photo, resolution=98))
     assert settle(before + 1) == before + 1
+
+
+def test_the_client_of_the_documentation_works(comfyui, tmp_path):
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    client = next(block for block in blocks if "urllib" in block)
+    assert "http://127.0.0.1:8188" in client
+    shutil.copy(ROOT / "assets" / "sample.png", tmp_path / "photo.png")
+    code = client.replace("http://127.0.0.1:8188", f"http://127.0.0.1:{comfyui.port}")
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    saved = sorted(p.name for p in tmp_path.iterdir())
+    assert [re.sub(r"\d+_", "", name) for name in saved] == ["depth_.png", "fog_.png", "photo.png"]
+    with Image.open(tmp_path / saved[0]) as depth:
+        assert depth.size == (768, 512)
+    broken = code.replace('"fathom-tiny"', '"midas-dpt-large"')
+    ran = subprocess.run(
+        [sys.executable, "-c", broken], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 1 and "RuntimeError: FathomEstimateDepth: The weights of" in ran.stderr

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -128,3 +128,16 @@ def test_names_of_files_are_legal_on_windows():
             assert part.split(".")[0].lower() not in reserved, name
         assert seen.setdefault(name.lower(), name) == name, f"{name} and {seen[name.lower()]} differ in case only"
         assert len(name) < 120, name
+
+
+def test_places_of_weights_are_legal_on_windows():
+    from fathom import estimators
+
+    root = PureWindowsPath("C:/Users/somebody with spaces/ComfyUI/models/annotators")
+    for estimator in estimators().values():
+        for source in estimator.sources:
+            for file in source.files:
+                path = root / source.folder / file
+                assert path.is_relative_to(root) and len(str(path)) < 200, path
+                for part in path.relative_to(root).parts:
+                    assert not re.search(r'[<>:"|?*]', part) and not part.endswith((" ", ".")), path

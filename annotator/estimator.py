@@ -68,7 +68,9 @@ class Estimator:
     about: one sentence on what it is good at. memory: bytes that one pixel of the network's input takes during a
     float32 forward, measured. options: settings beyond the resolution. mean, std: normalisation of 0..1 RGB.
     extras: patterns of known keys that checkpoints hold and the network does not need, each with the reason.
-    embedded: the weights file that ships with the pack, relative to it.
+    embedded: the weights file that ships with the pack, relative to it. half: whether float16 moves no more than a
+    thousandth of the pixels by over 1/510 of the result's range, measured (docs/performance.md); it is then the
+    precision on devices that are faster in it.
     """
 
     id: str
@@ -85,6 +87,7 @@ class Estimator:
     std: tuple[float, float, float] = IMAGENET_STD
     extras: Mapping[str, str] = field(default_factory=dict)
     embedded: str | None = None
+    half: bool = False
 
     # ------------------------------------------------------------------------------ the network
 

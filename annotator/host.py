@@ -286,6 +286,31 @@ def output_device() -> torch.device:
     return torch.device("cpu")
 
 
+_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def precision(half: bool, where: torch.device) -> torch.dtype:
+    """The precision that a network computes in on `where`. half: whether float16 is exact enough for it.
+
+    The environment variable FATHOM_PRECISION (fp32, fp16, bf16) decides for all of them; without it float16 is taken
+    where it is exact enough and the device is faster in it. Raises SettingError for another value.
+    """
+    wanted = os.environ.get("FATHOM_PRECISION", "auto")
+    if wanted in _PRECISIONS:
+        return _PRECISIONS[wanted]
+    if wanted != "auto":
+        raise SettingError(f"FATHOM_PRECISION must be auto, {', '.join(_PRECISIONS)}, got {wanted!r}.")
+    return torch.float16 if half and where.type != "cpu" and _faster_in_half(where) else torch.float32
+
+
+def _faster_in_half(where: torch.device) -> bool:
+    if inside_comfyui():
+        import comfy.model_management as manager  # pyright: ignore[reportMissingImports]
+
+        return bool(manager.should_use_fp16(where))
+    return where.type == "cuda" and torch.cuda.get_device_capability(where)[0] >= 7
+
+
 def free_memory(where: torch.device) -> int:
     """Bytes free on `where`, with what the memory manager could free at once."""
     if inside_comfyui():

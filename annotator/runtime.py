@@ -194,7 +194,8 @@ def load(
     """Load an estimator's weights, strictly.
 
     weights_path: a file, or a Hugging Face style folder; None = find or download. device: None = the host's.
-    dtype: None = float32. Raises WeightsError when the weights cannot be had or do not fit the network.
+    dtype: None = `host.precision`'s choice,
+    float32 on a processor. Raises WeightsError when the weights cannot be had or do not fit the network.
     """
     if dtype is not None and not dtype.is_floating_point:
         raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
@@ -210,8 +211,8 @@ def load(
         network = estimator.build(checkpoint)
     tensors = estimator.translate(checkpoint.tensors)
     weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=found.path)
-    network.to(dtype or torch.float32)
     where = None if device is None else torch.device(device)
+    network.to(dtype or host.precision(estimator.half, where or host.device()))
     return Annotator(estimator, host.Resident(network, where), found.path)
 
 

@@ -456,6 +456,7 @@ def _model(
         sources=_SOURCES[id],
         about=about,
         memory=spec.memory,
+        half=size in ("small", "base"),  # the larger ones were not measured
         extras=_EXTRAS,
         spec=spec,
         taps=spec.taps if version == 2 else tuple(range(spec.depth - 4, spec.depth)),

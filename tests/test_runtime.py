@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import fathom
-from fathom.annotator import runtime
+from fathom.annotator import host, runtime
 from fathom.signals import Depth
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +67,41 @@ def test_the_shelf_keeps_a_network_until_its_file_changes(tmp_path, monkeypatch)
     assert shelf.take(estimator) is second
     shelf.release_unloaded()
     assert shelf.take(estimator) is second, "plain torch has nobody who unloads"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dtype"),
+    [("auto", torch.float32), ("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)],
+)
+def test_the_environment_chooses_the_precision(monkeypatch, wanted, dtype):
+    monkeypatch.setenv("FATHOM_PRECISION", wanted)
+    assert fathom.load("fathom-tiny", device="cpu").dtype == dtype
+
+
+def test_an_unknown_precision_is_refused(monkeypatch):
+    monkeypatch.setenv("FATHOM_PRECISION", "half")
+    with pytest.raises(fathom.SettingError, match="fp16.*'half'"):
+        fathom.load("fathom-tiny")
+
+
+def test_half_is_taken_only_where_exact_and_faster(monkeypatch):
+    monkeypatch.delenv("FATHOM_PRECISION", raising=False)
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(host, "_faster_in_half", lambda where: True)
+    assert host.precision(True, gpu) == torch.float16
+    assert host.precision(False, gpu) == torch.float32
+    assert host.precision(True, torch.device("cpu")) == torch.float32
+    monkeypatch.setattr(host, "_faster_in_half", lambda where: False)
+    assert host.precision(True, gpu) == torch.float32
+
+
+def test_half_precision_drifts_less_than_half_a_grey_level(tiny, scene_picture):
+    exact = tiny(scene_picture).values
+    half = fathom.load("fathom-tiny", device="cpu", dtype=torch.float16)(scene_picture).values
+    off = ((half - exact).abs() / (exact.amax() - exact.amin())).flatten()
+    assert 0 < off.kthvalue(round(0.999 * off.numel())).values < 1 / 510
+
+
+@pytest.fixture(scope="module")
+def scene_picture():
+    return Image.open(ROOT / "assets" / "sample.png").convert("RGB").resize((192, 128))

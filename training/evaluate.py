@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..models.tiny import TinyDepth
+from ..models.tiny import ESTIMATORS, TinyDepth
 from .heldout import render_heldout
 from .scenes import Scenes, render
-from .train import WEIGHTS, normalise
+from .train import WEIGHTS
 
 log = logging.getLogger("fathom.training")
 
@@ -69,9 +68,15 @@ def ramp(height: int, width: int) -> Tensor:
 
 
 @torch.inference_mode()
+def estimate(net: nn.Module, images: Tensor) -> Tensor:
+    """Closeness (B,H,W) of pictures (B,3,H,W) in 0..1, on the way that the shipped estimator takes."""
+    estimator, size = ESTIMATORS[0], (images.shape[-2], images.shape[-1])
+    return estimator.infer(net, images, estimator.fit(*size, None), size, {})[:, 0]
+
+
 def score(net: nn.Module, scenes: Scenes) -> tuple[list[float], list[float]]:
-    """Rank correlations with 1/z (sky 0) of the network and of the ramp, scene by scene."""
-    prediction = net(normalise(scenes.image))
+    """Rank correlations with 1/z (sky 0) of the estimator and of the ramp, scene by scene."""
+    prediction = estimate(net, scenes.image)
     inverse = 1 / scenes.depth
     base = ramp(*inverse.shape[1:])
     ours = [spearman(p, t) for p, t in zip(prediction, inverse, strict=True)]
@@ -102,7 +107,7 @@ def evaluate(net: nn.Module, draw: Callable[[range, int, int], Scenes], count: i
     return float(ours)
 
 
-def stereo_photo(net: nn.Module, short: int) -> tuple[float, float]:
+def stereo_photo(net: nn.Module) -> tuple[float, float]:
     """Rank correlation on the one photograph at hand with measured disparity, and the ramp's.
 
     The motorcycle of Middlebury 2014 (Scharstein et al.), as scikit-image ships it, where it was measured.
@@ -114,21 +119,12 @@ def stereo_photo(net: nn.Module, short: int) -> tuple[float, float]:
     truth = torch.from_numpy(np.array(disparity)).float()
     known = torch.isfinite(truth) & (truth > 0)
     base = ramp(*truth.shape)
-    return spearman(predict(net, image, short)[known], truth[known]), spearman(base[known], truth[known])
+    return spearman(predict(net, image)[known], truth[known]), spearman(base[known], truth[known])
 
 
-def fit(image: Tensor, short: int) -> Tensor:
-    """(1,3,H,W) resized so that the short side is about `short` and both sides are multiples of 32."""
-    scale = short / min(image.shape[-2:])
-    size = [max(32, int(32 * round(side * scale / 32))) for side in image.shape[-2:]]
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-@torch.inference_mode()
-def predict(net: nn.Module, image: Tensor, short: int) -> Tensor:
-    """Closeness (H,W) in 0..1 of one picture (1,3,H,W) in 0..1, run at `short`, at the picture's size."""
-    raw = net(normalise(fit(image, short)))
-    raw = F.interpolate(raw[:, None], image.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
+def predict(net: nn.Module, image: Tensor) -> Tensor:
+    """Closeness (H,W) in 0..1 of one picture (1,3,H,W) in 0..1."""
+    raw = estimate(net, image)[0]
     return (raw - raw.min()) / (raw.max() - raw.min()).clamp_min(1e-6)
 
 
@@ -144,13 +140,13 @@ def photographs() -> dict[str, Tensor]:
     return found
 
 
-def contact_sheet(net: nn.Module, images: list[Tensor], short: int, height: int = 240, columns: int = 3) -> np.ndarray:
+def contact_sheet(net: nn.Module, images: list[Tensor], height: int = 240, columns: int = 3) -> np.ndarray:
     """Pictures (1,3,H,W) beside their closeness, white = close, in rows of `columns` pairs. uint8 (H,W,3)."""
     from PIL import Image
 
     cells = []
     for image in images:
-        depth = predict(net, image, short)[..., None].expand(-1, -1, 3)
+        depth = predict(net, image)[..., None].expand(-1, -1, 3)
         pair = torch.cat([image[0].permute(1, 2, 0), depth], 1)
         picture = Image.fromarray((pair * 255).round().byte().numpy())
         cells.append(np.asarray(picture.resize((max(1, picture.width * height // picture.height), height))))
@@ -182,7 +178,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--count", type=int, default=240, help="held-out scenes of each generator")
-    parser.add_argument("--short", type=int, default=192, help="short side at which photographs are run")
     parser.add_argument("--sheet", type=Path, default=Path("tiny-photos.jpg"), help="where the contact sheet goes")
     parser.add_argument("--photos", type=Path, nargs="*", default=[], help="further photographs for the sheet")
     args = parser.parse_args()
@@ -191,14 +186,14 @@ def main() -> None:
     if args.count:
         evaluate(net, render, args.count, "held-out seeds of scenes.py")
         evaluate(net, render_heldout, args.count, "heldout.py")
-    log.info("motorcycle against measured disparity: network %.4f  ramp %.4f", *stereo_photo(net, args.short))
+    log.info("motorcycle against measured disparity: network %.4f  ramp %.4f", *stereo_photo(net))
     log.info("512x512 forward on two threads: %.1f ms", speed(net))
     images = list(photographs().values())
     for path in args.photos:
         with Image.open(path) as picture:
             pixels = torch.from_numpy(np.array(picture.convert("RGB"))).float() / 255
         images.append(pixels.permute(2, 0, 1)[None])
-    Image.fromarray(contact_sheet(net, images, args.short)).save(args.sheet, quality=82)
+    Image.fromarray(contact_sheet(net, images)).save(args.sheet, quality=82)
     log.info("wrote %s", args.sheet)
 
 

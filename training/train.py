@@ -251,8 +251,9 @@ def run(rank: int, args: argparse.Namespace, meeting: str) -> None:
         elapsed = (time.monotonic() - begun) / 60
         progress, shared_loss = share(net, args.processes, [elapsed / args.minutes, loss.item()])
         warm = min(1.0, (step - first_step + 1) / 100)
+        rate = args.rate * warm * (0.505 + 0.495 * math.cos(math.pi * min(1.0, progress)))
         for group in optimiser.param_groups:
-            group["lr"] = args.rate * warm * (0.505 + 0.495 * math.cos(math.pi * min(1.0, progress)))
+            group["lr"] = rate
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         step += 1
@@ -267,7 +268,7 @@ def run(rank: int, args: argparse.Namespace, meeting: str) -> None:
                 else:
                     ours.copy_(theirs)
         if step % 50 == 0:
-            log.info("step %d  %.1f min  rate %.2g  loss %.4f", step, elapsed, group["lr"], running)
+            log.info("step %d  %.1f min  rate %.2g  loss %.4f", step, elapsed, rate, running)
         if time.monotonic() - saved_at > 180:
             saved_at = time.monotonic()
             write()

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..annotator import host
 from ..signals import Depth, Normals
+from ..signals.files import write_whole
 from ..tools import geometry, parallax
 from ..tools.sobel import sobel_normals
 
@@ -201,7 +202,7 @@ class FathomPointCloud:
         with host.progress(len(depth), self.DISPLAY_NAME, "picture") as bar:
             for cloud in clouds:
                 path, name = host.output_file(filename_prefix, f".{format}")
-                path.write_bytes(geometry.encode_points(cloud, format))
+                write_whole({path: geometry.encode_points(cloud, format)})
                 files.append(host.file_3d(path))
                 names.append(name)
                 bar.update()
@@ -262,7 +263,7 @@ class FathomMesh:
         with host.progress(len(depth), self.DISPLAY_NAME, "picture") as bar:
             for surface in surfaces:
                 path, name = host.output_file(filename_prefix, f".{format}")
-                path.write_bytes(geometry.encode_surface(surface, format))
+                write_whole({path: geometry.encode_surface(surface, format)})
                 meshes.append(host.mesh(surface.vertices, surface.faces, surface.uv, surface.texture))
                 files.append(host.file_3d(path))
                 names.append(name)

@@ -278,3 +278,22 @@ def test_the_parallax_node_gives_frames_and_masks():
     depth = depth_from_metres(torch.rand(1, 6, 8) + 1)
     frames, uncovered = FathomParallax().execute(torch.rand(1, 12, 16, 4), depth, "circle", 3, 0.05, 0.5)
     assert frames.shape == (3, 12, 16, 3) and uncovered.shape == (3, 12, 16)
+
+
+@pytest.mark.parametrize("name", ["FathomPointCloud", "FathomMesh"])
+def test_a_full_disk_leaves_no_piece_of_a_3d_file(name, tmp_path, monkeypatch):
+    import errno
+    import os
+
+    import fathom
+    from fathom.signals.depth import depth_from_metres
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "fsync", full)
+    depth = depth_from_metres(torch.full((1, 8, 8), 2.0), focal=8.0)
+    with pytest.raises(fathom.FathomError, match="No space left"):
+        fathom.NODE_CLASS_MAPPINGS[name]().execute(depth, "ply", "3d/out")
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]

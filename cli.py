@@ -16,6 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.progress import TransferSpeedColumn as SpeedColumn
 from rich.table import Table
 
+from . import cli_tools
 from .errors import FathomError, PictureError, SettingError
 
 app = typer.Typer(
@@ -509,6 +510,9 @@ def verify_them(folder: Root = None) -> None:
         typer.echo(f"{key}: {why}")
     if damaged:
         raise typer.Exit(1)
+
+
+app.add_typer(cli_tools.app, name="tool")
 
 
 def main() -> None:

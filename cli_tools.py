@@ -1,0 +1,237 @@
+"""`fathom tool`: the depth tools from a shell. Depth comes from a file, or from an estimator when none is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import SettingError
+
+app = typer.Typer(help="Depth tools: fog, blur, bands, masks, normals, 3D files.", no_args_is_help=True)
+
+Photo = Annotated[Path, typer.Argument(help="The picture.", show_default=False)]
+DepthFile = Annotated[
+    Path, typer.Argument(help="A depth that Fathom wrote: PNG, EXR, npz or safetensors.", show_default=False)
+]
+Given = Annotated[
+    Path | None, typer.Option("--depth", "-d", help="The picture's depth, a file of Fathom. Unset = estimate it.")
+]
+Model = Annotated[str, typer.Option("--estimator", "-e", help="Which model estimates it, see `models`.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The file to write.", show_default=False)]
+Near = Annotated[float | None, typer.Option(help="Metres of the closest pixel, for depth without metres of its own.")]
+Far = Annotated[float | None, typer.Option(help="Metres of the farthest pixel, for depth without metres of its own.")]
+View = Annotated[
+    float | None, typer.Option("--field-of-view", help="Horizontal, in degrees. Unset = the depth's own focal length.")
+]
+Colours = Annotated[Path | None, typer.Option("--image", help="The picture whose colours are used.")]
+Step = Annotated[int, typer.Option(help="Take every n-th pixel of every n-th row.")]
+Edge = Annotated[float, typer.Option(help="Cut where the distance jumps by more than this share; 0 = cut nothing.")]
+
+
+def _picture(path: Path) -> Any:
+    """A picture as (1,H,W,3)."""
+    from .annotator.pictures import as_pixels
+    from .cli import open_picture
+
+    return as_pixels(open_picture(path)).permute(0, 2, 3, 1)
+
+
+def _depth(photo: Any, given: Path | None, estimator: str) -> Any:
+    from . import load
+    from .cli import _bars, console
+    from .signals.files import load_depth
+
+    if given is not None:
+        return load_depth(given)
+    with _bars(console):
+        return load(estimator)(photo, 0)
+
+
+def _save(image: Any, out: Path) -> None:
+    """Write a picture (1,H,W,3) as PNG."""
+    from .signals.export import save_image
+
+    if out.suffix.lower() != ".png":
+        raise SettingError(f"pictures are written as PNG: give {out.with_suffix('.png').name} instead of {out.name}.")
+    _folder(out)
+    save_image(image[0], out)
+    typer.echo(out)
+
+
+def _folder(out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+@app.command()
+def fog(
+    photo: Photo,
+    out: Out,
+    depth: Given = None,
+    estimator: Model = "fathom-tiny",
+    density: Annotated[float, typer.Option(help="Per metre where metres are known, else over the whole depth.")] = 1.0,
+    colour: Annotated[str, typer.Option(help="Colour of the fog, #rrggbb.")] = "#c8d2dc",
+    near: Near = None,
+    far: Far = None,
+) -> None:
+    """Put fog, mist or haze into a picture."""
+    from .tools.atmosphere import fog
+
+    picture = _picture(photo)
+    _save(fog(picture, _depth(picture, depth, estimator), density, colour, near=near, far=far)[0], out)
+
+
+@app.command()
+def blur(
+    photo: Photo,
+    out: Out,
+    depth: Given = None,
+    estimator: Model = "fathom-tiny",
+    radius: Annotated[float, typer.Option(help="The largest blur, in pixels.")] = 12.0,
+    focus: Annotated[float, typer.Option(help="What is sharp: 0 = the farthest, 1 = the closest.")] = 1.0,
+    highlights: Annotated[float, typer.Option(help="How bright lights bloom, 0 to 1.")] = 0.0,
+    blades: Annotated[int, typer.Option(help="Blades of the aperture; 0 = a disc.")] = 0,
+) -> None:
+    """Blur a picture as a lens with a wide aperture does."""
+    from .tools.lens_blur import lens_blur
+
+    picture = _picture(photo)
+    found = _depth(picture, depth, estimator)
+    _save(lens_blur(picture, found, radius, focus=focus, highlights=highlights, blades=blades)[0], out)
+
+
+@app.command()
+def bands(
+    photo: Photo,
+    out: Out,
+    depth: Given = None,
+    estimator: Model = "fathom-tiny",
+    style: Annotated[
+        list[str] | None, typer.Option(help="The look of a band; give several, from near to far. As in Band Style.")
+    ] = None,
+    softness: Annotated[float, typer.Option(help="How far neighbouring bands blend, 0 to 1.")] = 0.0,
+) -> None:
+    """Give each band of depth a look of its own."""
+    from .tools.atmosphere import band_style
+
+    picture = _picture(photo)
+    styles = {"styles": "\n".join(style)} if style else {}
+    _save(band_style(picture, _depth(picture, depth, estimator), softness=softness, **styles)[0], out)
+
+
+@app.command()
+def mask(
+    depth: DepthFile,
+    out: Out,
+    shape: Annotated[str, typer.Option(help="ramp, band or inverse band.")] = "ramp",
+    start: Annotated[float, typer.Option(help="Where it starts: 0 = the farthest, 1 = the closest.")] = 0.0,
+    end: Annotated[float, typer.Option(help="Where it ends.")] = 1.0,
+    softness: Annotated[float, typer.Option(help="How far the borders are blurred.")] = 0.0,
+) -> None:
+    """Write a mask by depth, white where it applies."""
+    from .signals.files import load_depth
+    from .tools.depth_field import depth_field
+
+    named: Any = shape
+    weight = depth_field(load_depth(depth), named, start, end, softness)
+    _save(weight[..., None].expand(*weight.shape, 3), out)
+
+
+@app.command()
+def normals(
+    depth: DepthFile,
+    out: Out,
+    method: Annotated[
+        str, typer.Option(help="geometry: the true normals. midas: the look of ControlNet's.")
+    ] = "geometry",
+    convention: Annotated[str, typer.Option(help="controlnet, opengl or directx.")] = "controlnet",
+    field_of_view: View = None,
+    near: Near = None,
+    far: Far = None,
+) -> None:
+    """Write the normal map of a depth."""
+    from .signals.files import load_depth
+    from .tools.geometry import geometric_normals
+    from .tools.sobel import sobel_normals
+
+    if method not in ("geometry", "midas"):
+        raise SettingError(f"method must be geometry or midas, got {method!r}.")
+    if convention not in ("controlnet", "opengl", "directx"):
+        raise SettingError(f"convention must be controlnet, opengl or directx, got {convention!r}.")
+    held = load_depth(depth)
+    made = sobel_normals(held) if method == "midas" else geometric_normals(held, field_of_view, near, far)
+    named: Any = convention
+    _save(made.to_image(named), out)
+
+
+@app.command()
+def pointcloud(
+    depth: DepthFile,
+    out: Out,
+    image: Colours = None,
+    field_of_view: View = None,
+    near: Near = None,
+    far: Far = None,
+    step: Step = 1,
+    edge: Edge = 0.04,
+) -> None:
+    """Write the points of a depth as PLY or GLB, in metres, y up."""
+    from .signals.files import load_depth, write_whole
+    from .tools.geometry import encode_points, point_clouds
+
+    colours = None if image is None else _picture(image)
+    clouds = point_clouds(load_depth(depth), colours, field_of_view, near, far, step=step, edge=edge)
+    data = encode_points(next(clouds), out.suffix.lower().lstrip("."))
+    _folder(out)
+    write_whole({out: data})
+    typer.echo(out)
+
+
+@app.command()
+def mesh(
+    depth: DepthFile,
+    out: Out,
+    image: Colours = None,
+    field_of_view: View = None,
+    near: Near = None,
+    far: Far = None,
+    step: Step = 1,
+    edge: Edge = 0.04,
+) -> None:
+    """Write the surface of a depth as GLB or PLY, in metres, y up."""
+    from .signals.files import load_depth, write_whole
+    from .tools.geometry import encode_surface, surfaces
+
+    colours = None if image is None else _picture(image)
+    made = surfaces(load_depth(depth), colours, field_of_view, near, far, step=step, edge=edge)
+    data = encode_surface(next(made), out.suffix.lower().lstrip("."))
+    _folder(out)
+    write_whole({out: data})
+    typer.echo(out)
+
+
+@app.command()
+def convert(
+    depth: Annotated[Path, typer.Argument(help="A depth: PNG, EXR, npz or safetensors.", show_default=False)],
+    out: Out,
+    meaning: Annotated[
+        str, typer.Option(help="What another program's numbers are: inverse, metric or disparity.")
+    ] = "as saved",
+    scale: Annotated[float, typer.Option(help="What one step of its numbers is, in the unit.")] = 1.0,
+    unit: Annotated[str, typer.Option(help="m, cm, mm, ... or relative.")] = "m",
+    near: Near = None,
+    far: Far = None,
+    metres: Annotated[bool, typer.Option(help="For EXR: write metres, as renderers do, instead of 1/metre.")] = False,
+) -> None:
+    """Write a depth in another format; the suffix of OUT names it. With near and far it becomes metric."""
+    from .signals.files import save_depth
+    from .tools.convert import convert_depth, depth_from_file
+
+    said: Any = (meaning, unit)
+    held = depth_from_file(depth, said[0], scale, said[1])
+    if near is not None or far is not None:
+        held = convert_depth(held, "metric", near, far)[0]
+    _folder(out)
+    save_depth(held, out, metres=metres)
+    typer.echo(out)

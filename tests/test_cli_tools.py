@@ -1,0 +1,135 @@
+"""`fathom tool`: every command by its real entry point, against the functions beneath."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fathom import Depth, cli
+from fathom.signals.depth import depth_from_metres
+from fathom.signals.files import load_depth, save_depth
+from fathom.tools.atmosphere import band_style, fog
+from fathom.tools.depth_field import depth_field
+from fathom.tools.geometry import geometric_normals
+from fathom.tools.lens_blur import lens_blur
+from fathom.tools.sobel import sobel_normals
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs `fathom tool ARGUMENTS` in this process: (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fathom", "tool", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path, scene):
+    """A photo in a file, and what the file holds."""
+    path = tmp_path / "photo.png"
+    levels = (scene[0].numpy() * 255).round().astype(np.uint8)
+    Image.fromarray(levels).save(path)
+    return path, torch.from_numpy(levels).float()[None] / 255
+
+
+@pytest.fixture
+def depth(tmp_path):
+    """A slanted wall in metres, in a file, and what the file holds."""
+    path = tmp_path / "wall.exr"
+    wall = depth_from_metres(torch.linspace(2, 6, 128).expand(1, 96, 128).contiguous(), focal=100.0)
+    save_depth(wall, path)
+    return path, load_depth(path)
+
+
+def read(path):
+    return torch.from_numpy(np.asarray(Image.open(path)).astype(np.float32))[None] / 255
+
+
+def same(path, image):
+    return float((read(path) - image).abs().max()) <= 0.5 / 255 + 1e-6
+
+
+def test_looks_of_a_photo(run, tmp_path, photo, depth):
+    (picture, pixels), (file, held), out = photo, depth, tmp_path / "new" / "out.png"
+    status, told, err = run("fog", picture, "-d", file, "-o", out, "--density", 0.2, "--colour", "#ffffff")
+    assert (status, told.strip()) == (0, str(out)), err
+    assert same(out, fog(pixels, held, 0.2, "#ffffff")[0])
+    assert run("blur", picture, "-d", file, "-o", out, "--radius", 4, "--focus", 0.5)[0] == 0
+    assert same(out, lens_blur(pixels, held, 4.0, focus=0.5)[0])
+    assert run("bands", picture, "-d", file, "-o", out, "--style", "keep", "--style", "grey")[0] == 0
+    assert same(out, band_style(pixels, held, "keep\ngrey")[0])
+
+
+def test_depth_is_estimated_when_no_file_is_given(run, tmp_path, photo):
+    out = tmp_path / "fog.png"
+    assert run("fog", photo[0], "-o", out)[0] == 0
+    assert read(out).shape == photo[1].shape and not same(out, photo[1])
+
+
+def test_masks_and_normals_of_a_depth(run, tmp_path, depth):
+    (file, held), out = depth, tmp_path / "out.png"
+    assert run("mask", file, "-o", out, "--shape", "band", "--start", 0.2, "--end", 0.6)[0] == 0
+    assert same(out, depth_field(held, "band", 0.2, 0.6)[..., None].expand(1, 96, 128, 3))
+    assert run("normals", file, "-o", out, "--convention", "opengl")[0] == 0
+    assert same(out, geometric_normals(held).to_image("opengl"))
+    assert run("normals", file, "-o", out, "--method", "midas")[0] == 0
+    assert same(out, sobel_normals(held).to_image())
+
+
+@pytest.mark.parametrize(("command", "suffix"), [(c, s) for c in ("pointcloud", "mesh") for s in ("ply", "glb")])
+def test_3d_files(run, tmp_path, photo, depth, command, suffix):
+    trimesh = pytest.importorskip("trimesh")
+    out = tmp_path / f"out.{suffix}"
+    assert run(command, depth[0], "--image", photo[0], "--step", 2, "-o", out)[0] == 0
+    loaded = trimesh.load(out)
+    low, high = loaded.bounds
+    assert low[2] == pytest.approx(-6, abs=0.1) and high[2] == pytest.approx(-2, abs=0.1)
+    assert [p.name for p in tmp_path.glob("out*")] == [out.name]
+
+
+def test_depth_in_another_format(run, tmp_path, depth):
+    file, held = depth
+    for suffix in ("npz", "safetensors", "exr"):
+        out = tmp_path / f"again.{suffix}"
+        assert run("convert", file, "-o", out)[0] == 0
+        assert torch.equal(load_depth(out).values, held.values)
+    millimetres = (held.metres()[0].numpy() * 1000).round().astype(np.uint16)
+    Image.fromarray(millimetres).save(tmp_path / "sensor.png")
+    out = tmp_path / "sensor.exr"
+    assert run("convert", tmp_path / "sensor.png", "-o", out, "--meaning", "metric", "--unit", "mm")[0] == 0
+    assert torch.allclose(load_depth(out).metres(), held.metres(), atol=6e-4)
+    save_depth(Depth(held.values * 3 + 1, "affine_inverse"), tmp_path / "relative.npz")
+    out = tmp_path / "metric.npz"
+    assert run("convert", tmp_path / "relative.npz", "-o", out, "--near", 2, "--far", 6)[0] == 0
+    assert torch.allclose(load_depth(out).metres(), held.metres(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["fog", "{photo}", "-d", "{depth}", "-o", "a.jpg"], "a.png"),
+        (["normals", "{depth}", "-o", "a.png", "--method", "best"], "geometry or midas"),
+        (["normals", "{depth}", "-o", "a.png", "--convention", "unity"], "directx"),
+        (["pointcloud", "{depth}", "-o", "a.obj"], "glb or ply"),
+        (["mask", "{depth}", "-o", "a.png", "--shape", "disc"], "inverse band"),
+        (["fog", "nothing.png", "-o", "a.png"], "nothing.png"),
+        (["mask", "nothing.exr", "-o", "a.png"], "nothing.exr"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_a_paragraph(run, tmp_path, monkeypatch, photo, depth, arguments, word):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    status, _, err = run(*(a.format(photo=photo[0], depth=depth[0]) for a in arguments))
+    assert status == 1 and word in err.replace("\n", " ") and "Traceback" not in err
+    assert sorted(tmp_path.iterdir()) == before

@@ -205,15 +205,16 @@ class Graph:
             first = min(n["column"] for n in members)
             heights: dict[int, int] = {}
             for node in members:
-                y = heights.get(node["column"], top + 60)
-                node["pos"] = [460 + 390 * (node["column"] - first), y]
+                beside = [self.nodes[link[1] - 1] for link in self.links if link[3] == node["id"] and link[1] in ids]
+                y = max([heights.get(node["column"], top + 60), *(source["pos"][1] for source in beside)])
+                node["pos"] = [460 + 390 * node["column"], y]
                 heights[node["column"]] = y + node["size"][1] + 60
             bottom, columns = max(heights.values()), max(heights) - first + 1
             frames.append(
                 {
                     "id": len(frames) + 1,
                     "title": title,
-                    "bounding": [440, top, 390 * columns - 20, bottom - top],
+                    "bounding": [440 + 390 * first, top, 390 * columns - 20, bottom - top],
                     "color": colour,
                     "font_size": 24,
                     "flags": {},

@@ -89,6 +89,8 @@ class Inspector {
       getMinHeight: () => MIN_HEIGHT,
     });
     widget.serialize = false;
+    // The properties panel gives every widget that it lists its own width, which would hold on the node too.
+    Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true });
     const [width, height] = node.size;
     node.setSize?.([Math.max(width, 380), Math.max(height, 640)]);
     this.observer = new ResizeObserver(() => this.draw());

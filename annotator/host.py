@@ -7,6 +7,7 @@ asks for it, and ComfyUI may take it off the device again at any time between tw
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import os
 import secrets
@@ -286,16 +287,50 @@ def output_device() -> torch.device:
     return torch.device("cpu")
 
 
+def setting(name: str, variable: str, default: Any) -> Any:
+    """What the user chose: the environment variable, else "Fathom.<name>" of ComfyUI's settings panel, else `default`.
+
+    The result has the type of `default`. Raises SettingError for text where a number is wanted.
+    """
+    chosen = os.environ.get(variable) or _user_settings().get(f"Fathom.{name}")
+    if chosen is None:
+        return default
+    try:
+        return type(default)(chosen)
+    except (TypeError, ValueError):
+        raise SettingError(f"{variable} must be a number, got {chosen!r}.") from None
+
+
+def _user_settings() -> dict[str, Any]:
+    """What ComfyUI's settings panel wrote; empty where there is none."""
+    if not inside_comfyui():
+        return {}
+    import folder_paths  # pyright: ignore[reportMissingImports]
+
+    path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
 _PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def chosen_precision() -> str:
+    """The precision that the user chose for all networks: "auto" unless said otherwise."""
+    return setting("Precision", "FATHOM_PRECISION", "auto")
 
 
 def precision(half: bool, where: torch.device) -> torch.dtype:
     """The precision that a network computes in on `where`. half: whether float16 is exact enough for it.
 
-    The environment variable FATHOM_PRECISION (fp32, fp16, bf16) decides for all of them; without it float16 is taken
-    where it is exact enough and the device is faster in it. Raises SettingError for another value.
+    The environment variable FATHOM_PRECISION (fp32, fp16, bf16) or ComfyUI's settings panel decides for all of them;
+    without them float16 is taken where it is exact enough and the device is faster in it. Raises SettingError for
+    another value.
     """
-    wanted = os.environ.get("FATHOM_PRECISION", "auto")
+    wanted = chosen_precision()
     if wanted in _PRECISIONS:
         return _PRECISIONS[wanted]
     if wanted != "auto":

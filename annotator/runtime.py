@@ -226,11 +226,12 @@ def _stamp(path: Path) -> Stamp:
 
 
 class Shelf:
-    """The few annotators used last, so that a second run reads no file. `KEEP` of them at most."""
+    """The few annotators used last, so that a second run reads no file. keep: how many at most; None = as many as the
+    user chose (FATHOM_KEEP_LOADED, or ComfyUI's settings panel), `KEEP` unless said otherwise."""
 
-    def __init__(self, keep: int = KEEP) -> None:
+    def __init__(self, keep: int | None = None) -> None:
         self._keep = keep
-        self._held: OrderedDict[tuple[str, torch.dtype | None], tuple[Annotator, Stamp]] = OrderedDict()
+        self._held: OrderedDict[tuple[str, torch.dtype | None, str], tuple[Annotator, Stamp]] = OrderedDict()
         self._lock = threading.RLock()
 
     def take(self, estimator: Estimator, dtype: torch.dtype | None = None) -> Annotator:
@@ -238,7 +239,8 @@ class Shelf:
 
         Weights that were replaced on disk are loaded anew; those that were deleted stay while they are held.
         """
-        key = (estimator.id, dtype)
+        keep = host.setting("KeepLoaded", "FATHOM_KEEP_LOADED", KEEP) if self._keep is None else self._keep
+        key = (estimator.id, dtype, host.chosen_precision())
         with self._lock:
             held = self._held.get(key)
             if held is None or _stamp(held[0].path) not in (held[1], ()):
@@ -248,9 +250,10 @@ class Shelf:
                 self._held[key] = annotator, _stamp(annotator.path)
                 log.info("Fathom: loaded %s from %s", estimator.name, annotator.path)
             self._held.move_to_end(key)
-            while len(self._held) > self._keep:
+            taken = self._held[key][0]
+            while len(self._held) > max(0, keep):
                 self._held.popitem(last=False)
-            return self._held[key][0]
+            return taken
 
     def clear(self) -> None:
         """Let go of every annotator; their memory returns when no graph holds them either."""

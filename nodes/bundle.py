@@ -132,7 +132,7 @@ class FathomBundle:
                 "limit_gb": (
                     "FLOAT",
                     {
-                        "default": store.LIMIT / 2**30,
+                        "default": host.setting("BundleLimit", "FATHOM_BUNDLE_LIMIT", store.LIMIT / 2**30),
                         "min": 0.1,
                         "max": 10000.0,
                         "step": 1.0,

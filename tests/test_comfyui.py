@@ -184,3 +184,21 @@ def test_the_client_of_the_documentation_works(comfyui, tmp_path):
         [sys.executable, "-c", broken], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert ran.returncode == 1 and "RuntimeError: FathomEstimateDepth: The weights of" in ran.stderr
+
+
+def test_the_settings_panel_is_heard(comfyui, photo):
+    def limit():
+        return comfyui.get("/object_info/FathomBundle")["FathomBundle"]["input"]["optional"]["limit_gb"][1]["default"]
+
+    before = limit()
+    try:
+        comfyui.post("/settings", {"Fathom.BundleLimit": 7, "Fathom.Precision": "half", "Fathom.KeepLoaded": 0})
+        assert limit() == 7 != before
+        entry = comfyui.run(depth_graph(photo, resolution=136))
+        message = next(m[1]["exception_message"] for m in entry["status"]["messages"] if m[0] == "execution_error")
+        assert "fp16" in message and "'half'" in message
+        comfyui.post("/settings", {"Fathom.Precision": "bf16"})
+        assert comfyui.run(depth_graph(photo, resolution=136))["status"]["status_str"] == "success"
+    finally:
+        comfyui.post("/settings", {"Fathom.BundleLimit": before, "Fathom.Precision": "auto", "Fathom.KeepLoaded": 3})
+    assert comfyui.run(depth_graph(photo, resolution=144))["status"]["status_str"] == "success"

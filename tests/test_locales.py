@@ -42,12 +42,13 @@ def test_no_name_is_missing_and_none_is_left_over(language):
     help = "run python docs/locales.py, then give words to what it lists"
     assert not sorted(wanted.keys() - held.keys()), help
     assert not sorted(held.keys() - wanted.keys()), help
-    assert leaves(read(language, "main")).keys() == leaves(read("en", "main")).keys()
+    for name in ("main", "settings"):
+        assert leaves(read(language, name)).keys() == leaves(read("en", name)).keys()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_names_are_plain_text(language):
-    for path, text in {**leaves(read(language)), **leaves(read(language, "main"))}.items():
+    for path, text in [t for name in ("nodeDefs", "main", "settings") for t in leaves(read(language, name)).items()]:
         # The front end's messages give these characters a meaning of their own.
         assert text.strip() == text and text and not re.search(r"[{}@|$%]", text), path
 
@@ -70,6 +71,14 @@ def test_the_table_covers_every_category_and_socket():
     own = {c.split("/")[1] for n in NODES if (c := n.CATEGORY).startswith("Fathom/")}
     kinds = {t for n in NODES for t in n.RETURN_TYPES if t.startswith("FATHOM_")}
     assert own == set(main["nodeCategories"]) and kinds == set(main["dataTypes"])
+
+
+def test_settings_have_names_in_english_as_the_panel_declares_them():
+    declared = (ROOT / "web" / "js" / "settings.mjs").read_text(encoding="utf-8")
+    ids = re.findall(r'"(Fathom\.\w+)"', declared)
+    assert [id.replace(".", "_") for id in ids] == list(read("en", "settings"))
+    for text in leaves(read("en", "settings")).values():
+        assert text in declared
 
 
 def test_a_new_input_takes_the_words_of_its_name_and_others_are_told():

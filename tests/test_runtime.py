@@ -105,3 +105,18 @@ def test_half_precision_drifts_less_than_half_a_grey_level(tiny, scene_picture):
 @pytest.fixture(scope="module")
 def scene_picture():
     return Image.open(ROOT / "assets" / "sample.png").convert("RGB").resize((192, 128))
+
+
+def test_the_user_chooses_how_many_models_stay(monkeypatch):
+    estimator = fathom.estimators()["fathom-tiny"]
+    shelf = runtime.Shelf()
+    monkeypatch.setenv("FATHOM_KEEP_LOADED", "0")
+    assert shelf.take(estimator) is not shelf.take(estimator)
+    monkeypatch.setenv("FATHOM_KEEP_LOADED", "1")
+    kept = shelf.take(estimator)
+    assert shelf.take(estimator) is kept
+    monkeypatch.setenv("FATHOM_PRECISION", "bf16")
+    assert shelf.take(estimator).dtype == torch.bfloat16
+    monkeypatch.setenv("FATHOM_KEEP_LOADED", "many")
+    with pytest.raises(fathom.SettingError, match="FATHOM_KEEP_LOADED must be a number, got 'many'"):
+        shelf.take(estimator)

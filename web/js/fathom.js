@@ -7,6 +7,7 @@ import { app as comfyApp } from "../../../scripts/app.js";
 // @ts-expect-error served by ComfyUI
 import { api as comfyApi } from "../../../scripts/api.js";
 import { attachInspector } from "./inspector.mjs";
+import { settings } from "./settings.mjs";
 
 /** @type {import("@comfyorg/comfyui-frontend-types").ComfyApp} */
 const app = comfyApp;
@@ -18,6 +19,7 @@ const loaded = app.extensions?.some((extension) => extension.name === "Fathom");
 if (!loaded)
   app.registerExtension({
     name: "Fathom",
+    settings,
     nodeCreated(node) {
       if (node.comfyClass === "FathomDepthInspector") attachInspector(node, app, api);
     },

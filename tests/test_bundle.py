@@ -298,13 +298,14 @@ def forwards(monkeypatch):
     return count
 
 
-def test_twenty_variations_cost_one_forward_and_open_no_weights(tiny, forwards, scene, monkeypatch):
+def test_twenty_variations_cost_one_run_and_open_no_weights(tiny, forwards, scene, monkeypatch):
     from fathom.annotator import runtime, weights
     from fathom.nodes.bundle import FathomBundle
 
     node = FathomBundle()
     first = node.execute(scene, "fathom-tiny", "none", "none", 64)
-    assert forwards == [1]
+    (once,) = forwards  # a run looks at several sizes
+    assert once > 0
     # From here on the weights are rubbish of the same size and time: whoever opened them would fail.
     when = tiny.stat()
     tiny.write_bytes(b"\0" * when.st_size)
@@ -319,7 +320,7 @@ def test_twenty_variations_cost_one_forward_and_open_no_weights(tiny, forwards, 
         assert torch.equal(depth.values, first[2].values)
         assert torch.equal(image, scene.clamp(0, 1))
     watching[0] = False
-    assert forwards == [1]
+    assert forwards == [once]
     assert opened and not [name for name in opened if name == str(tiny)]
     assert bundle.manifest["parts"]["depth"]["estimator"] == "fathom-tiny"
 
@@ -346,12 +347,13 @@ def test_other_weights_make_another_bundle(tiny, forwards, scene, seeded):
     from fathom.nodes import bundle as nodes
 
     one = nodes.make_bundle(scene, {"depth": "fathom-tiny"}, 64)
+    (once,) = forwards
     save_file({k: v * 1.01 for k, v in load_file(tiny).items()}, tiny)
     os.utime(tiny, (2e9, 2e9))
     nodes.runtime.shelf.clear()
     two = nodes.make_bundle(scene, {"depth": "fathom-tiny"}, 64)
     assert one.key != two.key
-    assert forwards == [2]
+    assert forwards == [2 * once]
 
 
 def test_load_and_inspect_nodes(tiny, scene):

@@ -13,7 +13,7 @@ from ..errors import SignalError
 SCOPES = ("image", "batch", "video")
 AHEAD = 12
 """Frames that the range of a video looks back and ahead: half a second of film."""
-_AT_ONCE = 2**24
+_AT_ONCE = 2**22
 
 
 def check_shape(name: str, tensor: Tensor, dims: int, last: int | None = None) -> None:

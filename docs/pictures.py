@@ -24,6 +24,7 @@ from fathom.nodes.bundle import make_bundle
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.atmosphere import band_style, blend_by_depth, dream_halo, fog
 from fathom.tools.contact_sheet import contact_sheet
+from fathom.tools.convert import depth_to_image
 from fathom.tools.depth_field import depth_field
 from fathom.tools.geometry import Points, Surface, geometric_normals, point_clouds, surfaces
 from fathom.tools.lens_blur import lens_blur
@@ -180,6 +181,8 @@ def main() -> None:
     picture = torch.from_numpy(np.array(sample, dtype=np.float32) / 255)[None]
     both = ("assets/sample.png", picture), ("sample_depth.png", tiny.to_image())
     save("first-run", *both, folder=ROOT / "docs" / "images")
+    small = [p[:, ::2, ::2] for p in (picture, tiny.to_image())]
+    save("FathomEstimateDepth", ("picture", small[0]), ("fathom-tiny", small[1]))
 
     image, depth, regions = scene(4, "vista")
     here = ("Picture", image)
@@ -202,6 +205,9 @@ def main() -> None:
     crisp = depth_by_region(raw, torch.nn.functional.one_hot(regions)[0].permute(2, 0, 1).float(), erode=5)[0]
     save("FathomDepthByRegion", here, ("blurred depth", raw.to_image()), ("by region", crisp.to_image()))
     save("FathomRefineEdges", here, ("blurred depth", raw.to_image()), ("refined", refine_edges(raw, image).to_image()))
+    space = depth_to_image(depth, mode="percentile", low=5, high=95)
+    drawn = (("min-max", depth_to_image(depth)), ("percentile 5 to 95", space))
+    save("FathomDepthToImage", *drawn, ("gamma 0.5", depth_to_image(depth, gamma=0.5)))
     masks = torch.nn.functional.one_hot(regions)[0].permute(2, 0, 1).float()
     masks = masks[masks.mean((1, 2)) > 0.01]
     ranked = [order_regions(depth, masks, k)[1] for k in (1, 2, -1)]

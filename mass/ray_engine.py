@@ -157,7 +157,7 @@ class Worker:
                 "place such as s3://bucket/folder."
             )
         for source in job.sources:
-            root = sources.fixed_part(source)
+            root = sources.root_of(source)
             if not stores.exists(root):
                 raise SettingError(f"the worker on {here} does not see the source {root}: mount it there as well.")
         signals = tuple(replace(w, weights=_weights(*models[w.estimator])) for w in job.signals)

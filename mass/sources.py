@@ -74,7 +74,7 @@ def check(sources: list[str], out: str) -> None:
     """Raises SettingError for a source that is not there, cannot be listed, holds the output, or is named twice."""
     folders: list[str] = []
     for source in sources:
-        root = fixed_part(source) if _is_glob(source) else source
+        root = root_of(source)
         if not stores.exists(root):
             raise SettingError(f"there is no file or folder {source}.")
         if source.lower().endswith((".tar.gz", ".tgz", ".tar.zst")):
@@ -128,7 +128,7 @@ def items(sources: list[str], column: str = "") -> Iterator[Item]:
     folders = sum(not _is_glob(s) and stores.is_folder(s) for s in sources)
     for source in sources:
         if _is_glob(source):
-            root = fixed_part(source)
+            root = root_of(source)
             wanted = _pattern(source[len(root) :].lstrip("/" + os.sep))
             yield from _walk(root, "", column, wanted)
         elif stores.is_folder(source):
@@ -140,7 +140,12 @@ def items(sources: list[str], column: str = "") -> Iterator[Item]:
             yield from _file(source, os.path.basename(source), column)
 
 
-def fixed_part(pattern: str) -> str:
+def root_of(source: str) -> str:
+    """The file or folder that a source stands on: of a glob, what comes before its first wildcard."""
+    return _fixed_part(source) if _is_glob(source) else source
+
+
+def _fixed_part(pattern: str) -> str:
     head = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     cut = max(head.rfind("/"), head.rfind(os.sep))
     return head[: cut + 1].rstrip("/" + os.sep) or ("/" if head.startswith("/") else ".") if cut >= 0 else "."

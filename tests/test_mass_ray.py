@@ -1,0 +1,178 @@
+"""The Ray engine: its workers in this process, and a real cluster of several nodes that lose a worker and a node."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from mass_runs import annotate, photo, results, tree
+
+import fathom
+from fathom.mass import ray_engine
+from fathom.mass.job import Job, chunks
+from fathom.mass.manifest import Ledger
+from fathom.mass.pipeline import Report
+from fathom.mass.run import load, wanted_signals
+from fathom.mass.sources import items
+from fathom.mass.stores import Store
+
+
+def many(folder, count):
+    for n in range(count):
+        photo(folder / ("a" if n % 3 else "b") / f"p{n:03}.png", n)
+    (folder / "a" / "broken.png").write_bytes(b"broken")
+    return folder
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job over nine photos whose output is open, as the driver would leave it."""
+    many(tmp_path / "in", 8)
+    plain = Job((str(tmp_path / "in"),), str(tmp_path / "out"), wanted_signals([], "fathom-tiny", "png16"), chunk=4)
+    job, _ = load(plain)
+    Ledger(Store(job.out), job).open()
+    Store(job.out).write(".fathom/tmp/shared", b"")
+    return job
+
+
+def models(job, path=None, packed=None):
+    own = Path(fathom.__file__).parent / "weights" / "fathom-tiny.safetensors"
+    return {"fathom-tiny": (str(path or own), packed, job.signals[0].model)}
+
+
+def packed(job):
+    return {"chunk": [pickle.dumps(c) for c in chunks(items(list(job.sources)), job)]}
+
+
+def test_a_worker_writes_what_the_local_engine_writes(job, tmp_path):
+    told = ray_engine.Worker(job, models(job), False)(packed(job))
+    assert sum(told["done"]) == 8 and sum(told["failed"]) == 1
+    annotate(tmp_path / "in", tmp_path / "local")
+    local = {k: v for k, v in tree(tmp_path / "local").items() if not k.endswith(("failed.jsonl", "/lock"))}
+    assert local.items() <= tree(job.out).items()
+    again = ray_engine.Worker(job, models(job), False)(packed(job))
+    assert sum(again["done"]) == 0 and sum(again["skipped"]) == 8
+
+
+def test_a_worker_without_the_weights_gets_the_drivers(job, tmp_path, monkeypatch):
+    import types
+
+    data = Path(models(job)["fathom-tiny"][0]).read_bytes()
+    fake = types.SimpleNamespace(get=lambda ref: ref)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setenv("FATHOM_MODELS", str(tmp_path / "models"))
+    ray_engine.Worker(job, models(job, "/nowhere/net.safetensors", data), False)
+    assert [p.name for p in (tmp_path / "models").rglob("*.safetensors")] == ["net.safetensors"]
+    fake.get = lambda ref: pytest.fail("fetched twice")
+    ray_engine.Worker(job, models(job, "/nowhere/net.safetensors", data), False)
+
+
+def test_a_worker_that_does_not_see_the_folders_says_so(job):
+    Store(job.out).remove(".fathom/tmp/shared")
+    with pytest.raises(fathom.SettingError, match="does not see the output"):
+        ray_engine.Worker(job, models(job), False)
+    Store(job.out).write(".fathom/tmp/shared", b"")
+    os.rename(job.sources[0], job.sources[0] + "-elsewhere")
+    with pytest.raises(fathom.SettingError, match="does not see the source"):
+        ray_engine.Worker(job, models(job), False)
+
+
+def test_a_chunk_that_kills_its_workers_is_given_up(job):
+    worker = ray_engine.Worker(job, models(job), False)
+    some = packed(job)
+    chunk = pickle.loads(some["chunk"][0])
+    for _ in range(ray_engine.ATTEMPTS):
+        worker._attempt(chunk.id)
+    told = worker({"chunk": some["chunk"][:1]})
+    assert told["failed"] == [len(chunk.items)] and told["done"] == [0]
+    lines = (Path(job.out) / ".fathom" / "manifest" / f"{chunk.id}.jsonl").read_text().splitlines()
+    assert "died 7 times" in json.loads(lines[1])["error"]
+
+
+@pytest.mark.parametrize("text", ["0", "x", "4:2", "1:2:3"])
+def test_worker_counts_are_checked(text):
+    with pytest.raises(fathom.SettingError, match="MIN:MAX"):
+        ray_engine._workers(text)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of a head without cores and two nodes of one core each."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    room = {"object_store_memory": 100 * 2**20}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **room})
+    made.workers = [made.add_node(num_cpus=1, **room) for _ in range(2)]
+    made.room = room
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def below(word):
+    """Ids of the processes below this one whose command line begins with `word`."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    ours, found = {os.getpid()}, []
+    for pid, parent, *arguments in sorted(rows, key=lambda r: int(r[0])):
+        if int(parent) in ours:
+            ours.add(int(pid))
+            if arguments and arguments[0].startswith(word):
+                found.append(int(pid))
+    return found
+
+
+@pytest.mark.ray
+def test_a_worker_and_a_node_are_lost_and_nothing_else(cluster, tmp_path):
+    count = 240
+    many(tmp_path / "in", count)
+    annotate(tmp_path / "in", tmp_path / "local", cores=1, chunk=4)
+    job = Job((str(tmp_path / "in"),), str(tmp_path / "out"), wanted_signals([], "fathom-tiny", "png16"), chunk=4)
+    report, errors = Report(), []
+
+    def drive():
+        try:
+            ray_engine.annotate_on_ray(job, report, workers="2", gpus=0, cpus=1)
+        except BaseException as error:
+            errors.append(error)
+
+    def wait_for(manifests):
+        folder = tmp_path / "out" / ".fathom" / "manifest"
+        until = time.monotonic() + 240
+        while not folder.exists() or len(list(folder.iterdir())) < manifests:
+            assert run.is_alive() and time.monotonic() < until, errors
+            time.sleep(0.01)
+
+    run = threading.Thread(target=drive)
+    run.start()
+    wait_for(5)
+    os.kill(below("ray::MapWorker")[0], signal.SIGKILL)
+    wait_for(12)
+    cluster.remove_node(cluster.workers.pop(), allow_graceful=False)
+    cluster.workers.append(cluster.add_node(num_cpus=1, **cluster.room))
+    run.join(300)
+    assert not run.is_alive() and not errors
+    assert report.failed == 1 and tree(tmp_path / "out") == tree(tmp_path / "local")
+    assert len(results(tmp_path / "out")) == 2 * count + 1
+
+
+@pytest.mark.ray
+def test_an_error_of_ours_comes_back_as_itself(cluster, tmp_path):
+    many(tmp_path / "in", 2)
+    job = Job((str(tmp_path / "in"),), str(tmp_path / "out"), wanted_signals([], "fathom-tiny", "png"), chunk=4)
+    (tmp_path / "out").mkdir()
+    annotate(tmp_path / "in", tmp_path / "out", format="png16")
+    with pytest.raises(fathom.SettingError, match="other settings"):
+        ray_engine.annotate_on_ray(job, Report(), gpus=0)

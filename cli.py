@@ -206,7 +206,7 @@ def annotate(
     from .mass.sources import is_photo
 
     given = None if weights is None else str(weights)
-    special = signal or layout != Layout.tree or engine != EngineName.local
+    special = signal or layout != Layout.tree or engine != EngineName.local or half or batch or verify or not resume
     if not special and all(is_photo(source) for source in sources):
         _annotate_photos([Path(s) for s in sources], Path(out), estimator, format, resolution, weights, device)
         return

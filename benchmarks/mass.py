@@ -6,17 +6,21 @@ The photos are made once and kept in --folder: eight sizes from 0.2 to 2.8 megap
 weights are not on disk runs on seeded random ones of the published layout, which cost the same. Printed: pictures/s,
 the ratio, bytes read and written per picture, and the memory in use after each quarter of the run.
 
---ray N measures the Ray engine with N workers of --cpus cores beside the local engine with as many cores; both rates
-are those between the first and the last finished chunk, so starting Ray and loading networks is not in them.
+--ray 1 2 measures the Ray engine with so many workers, each on a node of its own that is bound to one core, beside the
+local engine bound to one core. Steady rates are those between the first and the last finished chunk, so starting Ray
+and loading networks is not in them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import threading
 import time
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,21 +35,27 @@ from fathom.mass.run import annotate_locally, wanted_signals
 SIZES = [(640, 480), (480, 640), (1024, 768), (800, 1200), (1280, 720), (1600, 1200), (512, 512), (2048, 1365)]
 
 
+@cache
+def scene(width: int, height: int, number: int) -> np.ndarray:
+    """A picture (height,width,3) of uint8 with structure at every scale, which JPEG compresses as it does real ones."""
+    random = np.random.default_rng(number)
+    picture = np.zeros((height, width, 3), np.float32)
+    for scale, strength in ((4, 90), (16, 50), (64, 25), (256, 12)):
+        noise = random.integers(0, 255, (scale * 3 // 4, scale, 3), dtype=np.uint8)
+        large = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+        picture += (np.asarray(large, np.float32) - 127) * (strength / 127)
+    return (picture + 127).clip(0, 255).astype(np.uint8)
+
+
 def make_photos(folder: Path, count: int) -> None:
-    """Photos with structure at every scale, which JPEG compresses as it does real ones; the same at every call."""
+    """Photos of every size, no two alike; the same at every call."""
     for number in range(count):
-        width, height = SIZES[number % len(SIZES)]
         path = folder / f"{number % 10}" / f"photo{number:05}.{'png' if number % 11 == 0 else 'jpg'}"
         if path.exists():
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        random = np.random.default_rng(number)
-        picture = np.zeros((height, width, 3), np.float32)
-        for scale, strength in ((4, 90), (16, 50), (64, 25), (256, 12)):
-            noise = random.integers(0, 255, (scale * 3 // 4, scale, 3), dtype=np.uint8)
-            large = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
-            picture += (np.asarray(large, np.float32) - 127) * (strength / 127)
-        Image.fromarray((picture + 127).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        picture = scene(*SIZES[number % len(SIZES)], number // len(SIZES) % 3)
+        Image.fromarray(np.roll(picture, (7 * number, 13 * number), (0, 1))).save(path, quality=90)
 
 
 def resident() -> int:
@@ -88,17 +98,31 @@ def local(job: Job, count: int) -> None:
     print(f"  memory by quarter: {', '.join(f'{m / 2**20:.0f}' for m in memory)} MiB; before the run {loading:.1f} s")
 
 
-def on_ray(job: Job, workers: int, cpus: int) -> float:
-    """Run the Ray engine; its steady rate."""
+def on_ray(job: Job, workers: int) -> None:
+    """Run the Ray engine and print its rate."""
     from fathom.mass.ray_engine import annotate_on_ray
 
     report = Report()
     start = time.perf_counter()
-    annotate_on_ray(job, report, workers=str(workers), cpus=cpus, gpus=0)
+    annotate_on_ray(job, report, workers=str(workers), cpus=1, gpus=0)
     wall = time.perf_counter() - start
     steady = rate(Path(job.out), workers)
-    print(f"ray, {workers} x {cpus} cores: {report.done / wall:.2f} pictures/s with its start, {steady:.2f} steady")
-    return steady
+    print(f"ray, {workers} x 1 core: {report.done / wall:.2f} pictures/s with its start, {steady:.2f} steady")
+
+
+def start_cluster(nodes: int) -> None:
+    """A Ray cluster on this machine whose nodes are bound to one core each, as what they start inherits."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    every = sorted(os.sched_getaffinity(0))
+    room = {"object_store_memory": 100 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **room})
+    for core in every[:nodes]:
+        os.sched_setaffinity(0, {core})
+        cluster.add_node(num_cpus=1, **room)
+    os.sched_setaffinity(0, every)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
 
 def main() -> None:
@@ -129,11 +153,16 @@ def main() -> None:
             batch=args.batch,
             cores=args.cpus,
         )
-        print(f"torch {torch.__version__}, {args.cpus or torch.get_num_threads()} cores, {args.estimator}")
+        if args.ray:
+            start_cluster(max(args.ray))
+            for workers in args.ray:
+                on_ray(job, workers)
+                shutil.rmtree(out)
+            # Threads that are made from here on.
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+            job = replace(job, cores=1)
+        print(f"torch {torch.__version__}, {job.cores or torch.get_num_threads()} network threads, {args.estimator}")
         local(job, args.count)
-        for workers in args.ray or ():
-            shutil.rmtree(out)
-            on_ray(job, workers, args.cpus or 1)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class _Open:
 def threads_for(device: torch.device) -> int:
     """How many pictures are on their way at once."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + 2 if device.type == "cpu" else max(2 * WINDOW, min(cores + 4, 4 * WINDOW))
+    return 2 * cores + 2 if device.type == "cpu" else max(2 * WINDOW, min(cores + 4, 4 * WINDOW))
 
 
 class Engine:
@@ -239,13 +239,13 @@ class Engine:
         try:
             with torch.inference_mode():
                 picture = self._reader.read(item)
-                pixels = _tensor(picture.image, self._device)
-                size = pixels.shape[1] * pixels.shape[2]
+                image = _tensor(picture.image, self._device)
+                size = image.shape[1] * image.shape[2]
                 if size > SHARED_PIXELS:
                     self._queue.leave(place)
                 if place.window is None:
                     taken = self._budget.take(size)
-                pixels = as_pixels(pixels)
+                pixels = _pixels(image)
                 for number, (wanted, annotator) in enumerate(zip(self.job.signals, self.annotators, strict=True)):
                     place.signal, place.call = number, 0
                     signal = annotate(annotator, self._queue, pixels, self.job.resolution, place)
@@ -296,6 +296,13 @@ def _tensor(image: Any, device: torch.device) -> Tensor:
     if device.type == "cuda":
         return image.pin_memory().to(device, non_blocking=True)
     return image
+
+
+def _pixels(image: Tensor) -> Tensor:
+    """As `as_pixels`; what has 8 bits and no transparency needs no look at its values, which is half the work."""
+    if image.dtype == torch.uint8 and image.shape[-1] == 3 and image.numel():
+        return image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return as_pixels(image)
 
 
 def _pixels_in_memory() -> int:

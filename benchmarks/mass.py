@@ -8,7 +8,8 @@ the ratio, bytes read and written per picture, and the memory in use after each 
 
 --ray 1 2 measures the Ray engine with so many workers, each on a node of its own that is bound to one core, beside the
 local engine bound to one core. Steady rates are those between the first and the last finished chunk, so starting Ray
-and loading networks is not in them.
+and loading networks is not in them. Beside each stands the CPU time of all processes for one picture in that span:
+on a machine that does other work as well it tells more than the clock.
 """
 
 from __future__ import annotations
@@ -73,10 +74,61 @@ def watch(report: Report, count: int, ended: threading.Event) -> list[int]:
     return most
 
 
-def rate(out: Path, skip: int = 1) -> float:
-    """Pictures a second between the first and the last finished chunk."""
+class Cpu:
+    """CPU seconds of this process and all below it, by time; read five times a second."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, float] = {}
+        self._sums: list[tuple[float, float]] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Cpu:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        tick = os.sysconf("SC_CLK_TCK")
+        while not self._ended.wait(0.2):
+            parents, spent = {}, {}
+            for entry in Path("/proc").iterdir():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split() if entry.name.isdigit() else None
+                except OSError:
+                    continue
+                if fields:
+                    parents[int(entry.name)] = int(fields[1])
+                    spent[int(entry.name)] = (int(fields[11]) + int(fields[12])) / tick
+            ours = {os.getpid()}
+            for _ in range(6):
+                ours |= {pid for pid, parent in parents.items() if parent in ours}
+            # What has ended keeps its last number.
+            self._seen.update({pid: spent[pid] for pid in ours if pid in spent})
+            self._sums.append((time.time(), sum(self._seen.values())))
+
+    def between(self, start: float, end: float) -> float:
+        """CPU seconds spent from `start` to `end`."""
+        times, sums = zip(*self._sums, strict=True)
+        first, last = np.interp([start, end], times, sums)
+        return float(last - first)
+
+
+def span(out: Path, skip: int = 1) -> tuple[float, float, int]:
+    """When the chunk `skip` and the last one were finished, and how many pictures came between."""
     finished = sorted((p.stat().st_mtime, len(p.read_text().splitlines()) - 1) for p in out.glob(".fathom/manifest/*"))
-    return sum(n for _, n in finished[skip:]) / (finished[-1][0] - finished[skip - 1][0])
+    return finished[skip - 1][0], finished[-1][0], sum(n for _, n in finished[skip:])
+
+
+def steady(out: Path, cpu: Cpu, skip: int = 1) -> str:
+    """The steady rate and the CPU time of a picture."""
+    start, end, count = span(out, skip)
+    if not count:
+        return "one chunk only"
+    return f"{count / (end - start):.2f} steady, {cpu.between(start, end) / count * 1e3:.0f} ms of CPU a picture"
 
 
 def local(job: Job, count: int) -> None:
@@ -86,16 +138,16 @@ def local(job: Job, count: int) -> None:
     start = time.perf_counter()
     watcher.start()
     try:
-        annotate_locally(job, report)
+        with Cpu() as cpu:
+            annotate_locally(job, report)
     finally:
         ended.set()
         watcher.join()
     wall = time.perf_counter() - start
-    loading = wall - report.seconds if report.seconds < wall else 0.0
-    print(f"local: {report.done} pictures, {report.done / wall:.2f} pictures/s ({rate(Path(job.out)):.2f} steady)")
+    print(f"local: {report.done} pictures, {report.done / wall:.2f} pictures/s, {steady(Path(job.out), cpu)}")
     print(f"  wall {wall:.1f} s, forwards {report.network:.1f} s, ratio {wall / report.network:.3f}")
     print(f"  {report.pixels / report.done / 1e6:.2f} MP and {report.written / report.done / 1e3:.0f} kB a picture")
-    print(f"  memory by quarter: {', '.join(f'{m / 2**20:.0f}' for m in memory)} MiB; before the run {loading:.1f} s")
+    print(f"  memory by quarter: {', '.join(f'{m / 2**20:.0f}' for m in memory)} MiB")
 
 
 def on_ray(job: Job, workers: int) -> None:
@@ -104,10 +156,11 @@ def on_ray(job: Job, workers: int) -> None:
 
     report = Report()
     start = time.perf_counter()
-    annotate_on_ray(job, report, workers=str(workers), cpus=1, gpus=0)
+    with Cpu() as cpu:
+        annotate_on_ray(job, report, workers=str(workers), cpus=1, gpus=0)
     wall = time.perf_counter() - start
-    steady = rate(Path(job.out), workers)
-    print(f"ray, {workers} x 1 core: {report.done / wall:.2f} pictures/s with its start, {steady:.2f} steady")
+    told = steady(Path(job.out), cpu, 2 * workers)
+    print(f"ray, {workers} x 1 core: {report.done / wall:.2f} pictures/s with its start, {told}")
 
 
 def start_cluster(nodes: int) -> None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import SettingError
@@ -69,7 +70,8 @@ def _levels(image: Tensor, bits: int) -> Any:
     import numpy as np
 
     most = 2**bits - 1
-    return (image * most).round().clamp(0, most).cpu().numpy().astype(np.uint8 if bits == 8 else np.uint16)
+    levels = (image * most).round_().clamp_(0, most)
+    return levels.to(torch.uint8).cpu().numpy() if bits == 8 else levels.cpu().numpy().astype(np.uint16)
 
 
 def _png(image: Tensor, bits: int) -> bytes:
@@ -102,7 +104,6 @@ def _npz(signal: Normals | Segmentation) -> bytes:
 
 
 def _safetensors(signal: Normals | Segmentation) -> bytes:
-    import torch
     from safetensors.torch import save
 
     # One text: the order of several would change from run to run.

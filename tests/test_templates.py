@@ -1,7 +1,7 @@
 """The graphs that ComfyUI offers as templates: sound, in step with the nodes, and run to their conditioning images.
 
-With FATHOM_THUMBNAILS=<folder> the run also writes their thumbnails there: regions and normals are then the true ones
-of a procedural scene, depth is Fathom Tiny's.
+Depth is Fathom Tiny's. Networks for regions and normals, whose weights are not on disk, run as their tiny variants and
+then answer with the truth of a procedural scene. With FATHOM_THUMBNAILS=<folder> the thumbnails are written there.
 """
 
 from __future__ import annotations
@@ -141,10 +141,9 @@ def prepared(comfyui, scene, tmp_path_factory):
         network = tiny.build(Checkpoint(folder / "none", {}, None, None))
         state = {k: v.contiguous() for k, v in conftest.seeded_state(network).items()}
         save_file(state, folder / f"{id}.safetensors")
-    if THUMBNAILS:
-        classes = torch.tensor([0, 3, 5, 19, 15, 7, 24, 22, 8, 57, 10, 33, 64, 23, 28, 36])  # of a room, in ADE20K
-        torch.save({"labels": classes[scene.regions % len(classes)]}, folder / "oneformer-ade20k.pt")
-        torch.save({"vectors": scene.normals}, folder / "normal-bae.pt")
+    classes = torch.tensor([0, 3, 5, 19, 15, 7, 24, 22, 8, 57, 10, 33, 64, 23, 28, 36])  # of a room, in ADE20K
+    torch.save({"labels": classes[scene.regions % len(classes)]}, folder / "oneformer-ade20k.pt")
+    torch.save({"vectors": scene.normals}, folder / "normal-bae.pt")
     (folder / "packages").mkdir()
     if heif := importlib.util.find_spec("pillow_heif"):
         # Compiled for this Python's version; elsewhere the phone's template is left out.

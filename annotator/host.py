@@ -496,7 +496,8 @@ class _NodeTicker:
     def close(self) -> None:
         # The text stays on the node, so it must not go on telling of a download that is over.
         if self._spoke:
-            tell(f"{self._label}: {amount(self._done, self._total)}")
+            whole = self._done >= self._total
+            tell(f"{self._label}: {'' if whole else 'stopped at '}{amount(self._done, self._total)}{', done' * whole}")
 
 
 def _preview_image(preview: Preview) -> tuple[str, Any, int] | None:

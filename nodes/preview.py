@@ -60,10 +60,10 @@ def save_previews(results: Sequence[Any], side: int = SIDE, most: int = MOST) ->
     """Save what can be seen of `results` as small JPEGs in ComfyUI's temp folder, in the form that `ui` takes.
 
     Arguments as in `thumbnails`. Empty outside ComfyUI, and where the folder cannot be written to: a preview is never
-    worth a failed run.
+    worth a failed run. Empty too where the user wants none (ComfyUI's settings panel, or FATHOM_NODE_PREVIEWS=0).
     """
     folder = host.temp_folder()
-    if folder is None:
+    if folder is None or not host.setting("NodePreviews", "FATHOM_NODE_PREVIEWS", 1):
         return []
     try:
         return [host.save_temp(picture, folder) for result in results for picture in thumbnails(result, side, most)]

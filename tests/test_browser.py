@@ -118,7 +118,7 @@ class Front:
             }"""
         )
 
-    def build(self, estimator="fathom-tiny"):
+    def build(self, estimator="fathom-tiny", resolution=256):
         """Load Image, Estimate Depth, Inspector, and its mask as a picture."""
         self.clear()
         self.js(
@@ -140,7 +140,7 @@ class Front:
                 app.canvas.setDirty(true, true);
             }""",
             # Another size for each renderer: of a result that it has already ComfyUI tells nothing.
-            [estimator, 256 + 8 * RENDERERS.index(self.renderer)],
+            [estimator, resolution + 8 * RENDERERS.index(self.renderer)],
         )
 
     def run(self):
@@ -332,6 +332,19 @@ def test_without_the_front_ends_widgets_the_plain_preview_stays(front):
         }"""
     )
     assert node == {"properties": {}}
+
+
+def test_the_results_on_nodes_can_be_switched_off(front):
+    switch = "(on) => app.extensionManager.setting.set('Fathom.NodePreviews', on)"
+    front.js(switch, False)
+    front.page.wait_for_timeout(300)
+    front.build(resolution=320)
+    entry = front.run()
+    front.inspected()
+    front.js(switch, True)
+    assert entry["status"]["status_str"] == "success"
+    assert front.node("FathomEstimateDepth") not in entry["outputs"]
+    assert "images" not in entry["outputs"][front.node("FathomDepthInspector")], "the widget needs no picture"
 
 
 def test_a_help_page_opens(front):

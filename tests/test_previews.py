@@ -95,6 +95,13 @@ def test_a_temp_folder_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch
     assert isinstance(getattr(node(), node.FUNCTION)(scene, "fathom-tiny", 64), tuple)
 
 
+def test_who_wants_no_previews_gets_none(temp, monkeypatch):
+    monkeypatch.setattr(host, "_user_settings", lambda: {"Fathom.NodePreviews": False})
+    assert preview.save_previews([torch.rand(1, 4, 4, 3)]) == []
+    monkeypatch.setenv("FATHOM_NODE_PREVIEWS", "1")
+    assert preview.save_previews([torch.rand(1, 4, 4, 3)])
+
+
 def test_a_preview_of_a_large_picture_is_cheap(temp):
     picture = torch.rand(1, 4096, 4096, 3)
     preview.save_previews([picture[:, :64]])
@@ -176,7 +183,16 @@ def test_a_download_tells_how_much_and_how_fast(monkeypatch, clock):
         for _ in range(4):
             bar.update(10_000_000)
     assert comfy.texts[0] == ("Downloading net.pt: 20.0 of 40.0 MB, 40.0 MB/s", "7", "somebody")
-    assert comfy.texts[-1][0] == "Downloading net.pt: 40.0 MB"
+    assert comfy.texts[-1][0] == "Downloading net.pt: 40.0 MB, done"
+
+
+def test_a_cancelled_download_is_not_told_to_go_on(monkeypatch, clock):
+    comfy = Comfy().install(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), host.progress(40_000_000, "Downloading net.pt", "B") as bar:
+        for _ in range(2):
+            bar.update(10_000_000)
+        raise KeyboardInterrupt
+    assert comfy.texts[-1][0] == "Downloading net.pt: stopped at 20.0 of 40.0 MB"
 
 
 def test_an_older_comfyui_without_texts_is_served_in_silence(monkeypatch, clock):

@@ -30,4 +30,12 @@ export const settings = [
     attrs: { min: 1, max: 10000, step: 1 },
     defaultValue: 20,
   },
+  {
+    id: /** @type {any} */ ("Fathom.NodePreviews"),
+    category: ["Fathom", "Nodes", "NodePreviews"],
+    name: "Show results on the nodes",
+    tooltip: "Small pictures of depth, normals, regions and masks on the nodes that make them, from the next run on.",
+    type: "boolean",
+    defaultValue: true,
+  },
 ];

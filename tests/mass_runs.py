@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +53,30 @@ def annotate(source, out, *, signals=(), format="png16", **settings):
     )
     annotate_locally(job, report, **how)
     return report
+
+
+KILLER = """
+import os, sys
+from fathom import cli
+from fathom.mass import stores
+left = int(sys.argv.pop(1))
+plain, write = os.replace, stores._Writing.write
+def count(*a):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), 9)
+def replace(*a):
+    count(); plain(*a); count()
+def cut(self, data):
+    write(self, data[: len(data) // 2]); count(); return write(self, data[len(data) // 2 :])
+stores.os.replace, stores._Writing.write = replace, cut
+cli.main()
+"""
+
+
+def killed_at(moment, *arguments):
+    """Run `fathom ARGUMENTS` in a process that is killed at its `moment`th write or rename."""
+    command = [sys.executable, "-c", KILLER, str(moment), *map(str, arguments), "--device", "cpu"]
+    killed = subprocess.run(command, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import sys
 import tarfile
 import zlib
@@ -19,7 +18,7 @@ import torch
 from PIL import Image, ImageCms
 
 sys.path.insert(0, os.path.dirname(__file__))
-from mass_runs import annotate, photo, results, tree
+from mass_runs import annotate, killed_at, photo, results, tree
 
 import fathom
 from fathom import cli
@@ -168,40 +167,11 @@ def test_new_changed_and_repaired_pictures_alone_are_done(photos, tmp_path):
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
-KILLER = """
-import os, sys
-from fathom import cli
-from fathom.mass import stores
-left = int(sys.argv.pop(1))
-plain, write = os.replace, stores._Writing.write
-def count(*a):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), 9)
-def replace(*a):
-    count(); plain(*a); count()
-def cut(self, data):
-    write(self, data[: len(data) // 2]); count(); return write(self, data[len(data) // 2 :])
-stores.os.replace, stores._Writing.write = replace, cut
-cli.main()
-"""
-
-
 @pytest.mark.parametrize(("layout", "moments"), [("tree", (5, 40)), ("shards", (23,))])
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(photos, tmp_path, layout, moments):
     annotate(photos, tmp_path / "whole", layout=layout)
-    script = tmp_path / "killer.py"
-    script.write_text(KILLER)
     for moment in moments:
-        killed = subprocess.run(
-            [
-                *(sys.executable, script, str(moment), "annotate", photos, "-o", tmp_path / "out", "-f", "png16"),
-                *("--chunk", "4", "--layout", layout, "--device", "cpu"),
-            ],
-            capture_output=True,
-        )
-        assert killed.returncode == -9, killed.stderr.decode()
+        killed_at(moment, "annotate", photos, "-o", tmp_path / "out", "-f", "png16", "--chunk", "4", "--layout", layout)
         assert tree(tmp_path / "out") != tree(tmp_path / "whole")
     report = annotate(photos, tmp_path / "out", layout=layout)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")

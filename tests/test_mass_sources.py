@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, os.path.dirname(__file__))
-from mass_runs import annotate, photo, results, tree
+from mass_runs import annotate, killed_at, photo, results, tree
 
 import fathom
 from fathom.mass import sources
@@ -97,6 +97,15 @@ def test_a_video_becomes_a_video_of_the_same_times_that_does_not_flicker(video, 
     (tmp_path / "out" / "clip_depth.mkv").unlink()
     assert annotate(video.parent, tmp_path / "out", format=format, video="video", chunk=3).done == 8
     assert tree(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("moment", [36, 44])  # among the frames, and after the video but before its manifest
+def test_a_video_that_was_killed_ends_with_the_same_bytes(video, tmp_path, moment):
+    annotate(video.parent, tmp_path / "whole", video="video", chunk=3)
+    arguments = ("annotate", video.parent, "-o", tmp_path / "out", "-f", "png16", "--chunk", "3", "--video", "video")
+    killed_at(moment, *arguments)
+    annotate(video.parent, tmp_path / "out", video="video", chunk=3)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_a_damaged_video_is_listed_and_the_rest_goes_on(video, tmp_path):

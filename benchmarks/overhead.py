@@ -15,28 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-
-import fathom
-from fathom.annotator import weights
-from fathom.annotator.runtime import Annotator
-
-
-def annotator(id: str, folder: Path) -> Annotator:
-    """The loaded estimator, on its real weights where they are on disk."""
-    from safetensors.torch import save_file
-
-    estimator = fathom.estimators()[id]
-    if estimator.embedded or weights.find(estimator.sources):
-        return fathom.load(id)
-    path = folder / f"{id}.safetensors"
-    network = estimator.build(weights.Checkpoint(path, {}))
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for name, t in network.state_dict().items():
-        noise = torch.randn(t.shape, generator=generator) * 0.02 if t.is_floating_point() else t
-        state[name] = noise.abs() + 1 if name.endswith("running_var") else noise
-    save_file({name: t.contiguous() for name, t in state.items()}, path)
-    return fathom.load(id, path)
+from networks import load
 
 
 def seconds(run, device: torch.device) -> float:
@@ -59,7 +38,7 @@ def main() -> None:
     print(f"{'estimator':40} {'node ms':>10} {'network ms':>11} {'ratio':>7}")
     with tempfile.TemporaryDirectory() as folder:
         for id in args.ids:
-            est = annotator(id, Path(folder))
+            est = load(id, Path(folder))
             height, width = est.estimator.fit(args.size, args.size, args.size).network
             x = torch.rand(1, 3, height, width, device=est.device, dtype=est.dtype)
 

@@ -73,28 +73,32 @@ def main() -> None:
     from networks import checkpoint
     from safetensors.torch import save_file
 
+    from fathom.annotator import runtime
+
     places = {
         "depth-anything-v2-small": "depth-anything/Depth-Anything-V2-Small",
-        "midas-dpt-hybrid": "lllyasviel/Annotators",
         "normal-bae": "lllyasviel/Annotators",
     }
+    files: dict[str, Path] = {}
     for id, place in places.items():
         (models / "aux" / place).mkdir(parents=True, exist_ok=True)
-        path = checkpoint(id, models / "aux" / place)
+        files[id] = path = checkpoint(id, models / "aux" / place)
         if id.startswith("depth-anything"):
             (models / "depthanything").mkdir()
             name = "depth_anything_v2_vits_fp32.safetensors"
             save_file(torch.load(path, weights_only=True), models / "depthanything" / name)
 
+    # Found by itself such a file would be refused: it is not the published one.
+    strict = runtime.load
+    runtime.load = lambda estimator, dtype=None: strict(estimator, files[estimator.id], dtype=dtype)
     ours = fathom.NODE_CLASS_MAPPINGS
     cases: list[tuple[str, str, int, Callable[..., Any], Callable[..., Any], Callable[[], Any] | None]] = []
     if args.controlnet_aux:
         aux = module("aux_pack", args.controlnet_aux).NODE_CLASS_MAPPINGS
         from custom_controlnet_aux.depth_anything_v2 import DepthAnythingV2Detector  # pyright: ignore
-        from custom_controlnet_aux.midas import MidasDetector  # pyright: ignore
         from custom_controlnet_aux.normalbae import NormalBaeDetector  # pyright: ignore
 
-        da, midas, bae = "DepthAnythingV2Preprocessor", "MiDaS-DepthMapPreprocessor", "BAE-NormalMapPreprocessor"
+        da, bae = "DepthAnythingV2Preprocessor", "BAE-NormalMapPreprocessor"
         vits = "depth_anything_v2_vits.pth"
         cases += [
             (
@@ -102,12 +106,6 @@ def main() -> None:
                 lambda x: aux[da]().execute(x, vits, 512),
                 lambda x: ours["FathomDepthAnythingV2"]().execute(x, "depth-anything-v2-small", 512),
                 lambda: DepthAnythingV2Detector.from_pretrained(filename=vits),
-            ),
-            (
-                "controlnet_aux MiDaS", "FathomMiDaSDepth", 384,
-                lambda x: aux[midas]().execute(x, resolution=384),
-                lambda x: ours["FathomMiDaSDepth"]().execute(x, "midas-dpt-hybrid", 384),
-                MidasDetector.from_pretrained,
             ),
             (
                 "controlnet_aux NormalBae", "FathomNormalBae", 512,

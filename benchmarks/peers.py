@@ -120,9 +120,9 @@ def main() -> None:
         (loaded,) = load.loadmodel("depth_anything_v2_vits_fp32.safetensors", "fp32")
         cases.append(
             (
-                "kijai Depth Anything V2 S", "FathomDepthAnythingV2", 518,
+                "kijai Depth Anything V2 S", "FathomDepthAnythingV2", 520,
                 lambda x: pack["DepthAnything_V2"]().process(loaded, x),
-                lambda x: ours["FathomDepthAnythingV2"]().execute(x, "depth-anything-v2-small", 518),
+                lambda x: ours["FathomDepthAnythingV2"]().execute(x, "depth-anything-v2-small", 520),
                 None,
             )
         )  # fmt: skip

@@ -50,7 +50,7 @@ def run(id: str, image: Any, resolution: int | None, **options: Any) -> Signal:
     return shelf.take(by_id(id))(image, resolution, **options)
 
 
-def gives_back(node: type) -> None:
+def gives_back(node: Any) -> None:
     """Make `node` tell the shelf when ComfyUI drops one of its instances, which is how it frees the host's memory."""
 
     def __init__(self: Any) -> None:

@@ -47,7 +47,8 @@ def wanted_signals(signals: list[str], estimator: str, format: str, weights: str
 
 def load(job: Job) -> tuple[Job, list[runtime.Annotator]]:
     """The job with the hashes of its models, and the loaded annotators. Raises WeightsError."""
-    dtype = torch.float16 if job.half else None
+    # Never the host's own choice: the manifest names the precision, and every machine of a run has to agree on it.
+    dtype = torch.float16 if job.half else torch.float32
     held: dict[str, Any] = {}
     for wanted in job.signals:
         if wanted.estimator not in held:

@@ -24,7 +24,8 @@ import fathom
 from fathom import cli
 from fathom.mass import pipeline, sources, stores
 from fathom.mass.decode import decode
-from fathom.mass.job import Job, chunks
+from fathom.mass.job import Job, Wanted, chunks
+from fathom.mass.run import load as load_job
 from fathom.signals.files import load_depth
 
 
@@ -386,3 +387,11 @@ def test_huge_pictures_pass_and_absurd_ones_are_refused(monkeypatch):
     assert decode(huge, "huge").size == (20000, 10000)
     with pytest.raises(fathom.PictureError, match="more than 256 megapixels"):
         decode(encoded(Image.new("1", (20000, 14000))), "absurd")
+
+
+def test_the_precision_is_the_one_that_the_manifest_names(monkeypatch, tmp_path):
+    monkeypatch.setenv("FATHOM_PRECISION", "fp16")
+    for half, dtype in ((False, torch.float32), (True, torch.float16)):
+        job = Job(("x",), str(tmp_path), (Wanted("depth", "fathom-tiny", "png"),), half=half)
+        assert load_job(job)[1][0].dtype == dtype
+        assert job.settings["precision"] == str(dtype).removeprefix("torch.")

@@ -194,8 +194,8 @@ def load(
     """Load an estimator's weights, strictly.
 
     weights_path: a file, or a Hugging Face style folder; None = find or download. device: None = the host's.
-    dtype: None = `host.precision`'s choice,
-    float32 on a processor. Raises WeightsError when the weights cannot be had or do not fit the network.
+    dtype: None = `host.precision`'s choice, float32 on a processor. Raises WeightsError when the weights cannot be had
+    or do not fit the network.
     """
     if dtype is not None and not dtype.is_floating_point:
         raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
@@ -242,18 +242,18 @@ class Shelf:
         keep = host.setting("KeepLoaded", "FATHOM_KEEP_LOADED", KEEP) if self._keep is None else self._keep
         key = (estimator.id, dtype, host.chosen_precision())
         with self._lock:
-            held = self._held.get(key)
+            # Out while it is looked at: `release_unloaded` may come in between, from a node that is being dropped,
+            # and two of a kind would take the memory twice.
+            held = self._held.pop(key, None)
             if held is None or _stamp(held[0].path) not in (held[1], ()):
-                # Let go first: two of a kind would take the memory twice.
-                self._held.pop(key, held := None)
+                held = None
                 annotator = load(estimator, dtype=dtype)
-                self._held[key] = annotator, _stamp(annotator.path)
+                held = annotator, _stamp(annotator.path)
                 log.info("Fathom: loaded %s from %s", estimator.name, annotator.path)
-            self._held.move_to_end(key)
-            taken = self._held[key][0]
-            while len(self._held) > max(0, keep):
-                self._held.popitem(last=False)
-            return taken
+            self._held[key] = held
+            for oldest in list(self._held)[: max(0, len(self._held) - max(0, keep))]:
+                self._held.pop(oldest, None)
+            return held[0]
 
     def clear(self) -> None:
         """Let go of every annotator; their memory returns when no graph holds them either."""
@@ -269,7 +269,7 @@ class Shelf:
         with self._lock:
             for key, (annotator, _) in list(self._held.items()):
                 if not annotator.loaded:
-                    del self._held[key]
+                    self._held.pop(key, None)
 
 
 shelf = Shelf()

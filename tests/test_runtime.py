@@ -120,3 +120,13 @@ def test_the_user_chooses_how_many_models_stay(monkeypatch):
     monkeypatch.setenv("FATHOM_KEEP_LOADED", "many")
     with pytest.raises(fathom.SettingError, match="FATHOM_KEEP_LOADED must be a number, got 'many'"):
         shelf.take(estimator)
+
+
+def test_a_node_that_is_dropped_while_a_network_loads_takes_nothing_away(monkeypatch):
+    # Garbage is collected at any moment, so a dropped node may speak up in the middle of `take`.
+    shelf = runtime.Shelf(keep=2)
+    monkeypatch.setattr(runtime.Annotator, "loaded", False)
+    monkeypatch.setattr(runtime.log, "info", lambda *_: shelf.release_unloaded())
+    assert shelf.take(fathom.estimators()["fathom-tiny"]).estimator.id == "fathom-tiny"
+    shelf.release_unloaded()
+    assert not shelf._held

@@ -11,6 +11,7 @@ from fathom import Depth, SettingError, SignalError
 from fathom.annotator import host
 from fathom.nodes import NODE_CLASS_MAPPINGS
 from fathom.signals.depth import depth_from_metres
+from fathom.signals.field import percentiles
 from fathom.tools.inspection import PALETTES, depth_band, depth_samples, false_colour
 
 
@@ -76,6 +77,11 @@ def test_the_browser_gets_the_values_themselves(ramp):
     assert (told["low"], told["high"], told["kind"], told["pictures"]) == (0, 20, "affine_inverse", 2)
     assert told["unit"] == "a/z + b with unknown a > 0 and b"
     assert depth_samples(ramp, 0, "batch")[1]["high"] == 20
+    # The range of a video looks ahead: what the browser shows has to be what the mask is cut from.
+    assert depth_samples(ramp, 0, "video")[1]["high"] == pytest.approx(
+        float(percentiles(ramp.values, (0.0, 100.0), None, "video")[1][0])
+    )
+    assert depth_samples(ramp, 0, "video")[1]["high"] > 10
 
 
 def test_a_large_depth_is_sampled_not_blended():

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import SettingError, SignalError
 from ..signals import Depth
+from ..signals.field import percentiles
 from .depth_field import depth_field
 from .pixels import check_choice, nth_depth
 
@@ -73,9 +74,7 @@ def depth_samples(
     """
     if not 0 <= picture < len(depth):
         raise SettingError(f"picture must be 0 to {len(depth) - 1} for this batch of {len(depth)}, got {picture}.")
-    whole = depth if scope == "batch" else nth_depth(depth, picture)
-    known = whole.values if whole.valid is None else whole.values[whole.valid]
-    low, high = (float(known.amin()), float(known.amax())) if known.numel() else (0.0, 0.0)
+    low, high = (float(end[picture]) for end in percentiles(depth.values, (0.0, 100.0), depth.valid, scope))
     one = nth_depth(depth, picture)
     height, width = one.values.shape[1:]
     values = one.values[0] if one.valid is None else one.values[0].masked_fill(~one.valid[0], torch.nan)

@@ -28,7 +28,12 @@ def discs(*centres: int, radius: int = 8, side: int = 64) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def scenes() -> Scenes:
-    # Large enough that most things are wider than what erosion takes off: below that no core is left to go by.
+    return render(range(16), 128, 160)
+
+
+@pytest.fixture(scope="module")
+def large_scenes() -> Scenes:
+    # Most things are wider than what erosion takes off: below that no core is left to go by.
     return render(range(16), 256, 320)
 
 
@@ -45,12 +50,12 @@ def error(depth: torch.Tensor, truth: torch.Tensor, where: torch.Tensor) -> floa
 
 
 @pytest.mark.parametrize(("sigma", "erode"), [(1.5, 4), (2.5, 6)])
-def test_region_crisp_depth_is_five_times_better_at_borders(scenes: Scenes, sigma: float, erode: int) -> None:
-    truth = scenes.depth.reciprocal()
+def test_region_crisp_depth_is_five_times_better_at_borders(large_scenes: Scenes, sigma: float, erode: int) -> None:
+    truth = large_scenes.depth.reciprocal()
     blurred = Depth(gaussian(truth, sigma), "metric")  # what an estimator's soft borders look like
-    regions = Segmentation(scenes.regions, palette(int(scenes.regions.max()) + 1))
+    regions = Segmentation(large_scenes.regions, palette(int(large_scenes.regions.max()) + 1))
     crisp, _ = depth_by_region(blurred, regions, erode=erode)
-    border = at_borders(scenes.regions, 2)
+    border = at_borders(large_scenes.regions, 2)
     assert error(crisp.values, truth, border) * 5 <= error(blurred.values, truth, border)
 
 
@@ -191,14 +196,14 @@ def test_order_in_a_batch() -> None:
 # ---------------------------------------------------------------------------------------------- refine
 
 
-@pytest.mark.parametrize(("method", "radius", "most"), [("joint", 6, 0.85), ("guided", 4, 0.95)])
-def test_refined_edges_are_nearer_to_the_truth(scenes: Scenes, method: str, radius: int, most: float) -> None:
+@pytest.mark.parametrize(("method", "radius"), [("joint", 6), ("guided", 4)])
+def test_refined_edges_are_nearer_to_the_truth(scenes: Scenes, method: str, radius: int) -> None:
     truth = scenes.depth.reciprocal()
     blurred = Depth(gaussian(truth, 2.0), "metric")
     photo = scenes.image.permute(0, 2, 3, 1)
     refined = refine_edges(blurred, photo, radius, method=method)  # pyright: ignore[reportArgumentType]
     border = at_borders(scenes.regions, 4)
-    assert error(refined.values, truth, border) < most * error(blurred.values, truth, border)
+    assert error(refined.values, truth, border) < 0.85 * error(blurred.values, truth, border)
 
 
 @pytest.mark.parametrize("method", ["guided", "joint"])

@@ -189,7 +189,7 @@ def test_shipped_weights_rank_depth() -> None:
     assert np.mean(ours) > np.mean(base) + 0.3
     other = render_heldout(range(10), 96, 128)
     ours, base = score(net, other)
-    assert np.mean(ours) > 0.7
+    assert np.mean(ours) > 0.72
     assert np.mean(ours) > np.mean(base)
     assert ramp(4, 3).shape == (4, 3)
 

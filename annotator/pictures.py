@@ -46,10 +46,16 @@ def as_pictures(image: Any) -> Tensor:
 def as_pixels(image: Any) -> Tensor:
     """Any picture as float32 (B,3,H,W) in 0..1 on its own device; the input is never changed.
 
-    Takes what `as_pictures` takes and raises what it raises. Transparent pixels are laid over white, as the
-    ControlNet annotators do. Values outside 0..1 are clamped.
+    Takes what `as_pictures` takes and raises what it raises. The rest as in `to_pixels`.
     """
-    image = as_pictures(image)
+    return to_pixels(as_pictures(image))
+
+
+def to_pixels(image: Tensor) -> Tensor:
+    """Pictures that `as_pictures` has checked, or some of them, as float32 (B,3,H,W) in 0..1; the input is not changed.
+
+    Transparent pixels are laid over white, as the ControlNet annotators do. Values outside 0..1 are clamped.
+    """
     image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     image = image.clamp(0, 1)
     if image.shape[-1] == 4:

@@ -19,7 +19,7 @@ from ..signals import Signal
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
-from .pictures import as_pictures, as_pixels
+from .pictures import as_pictures, to_pixels
 from .sizing import Fit, Size, check_resolution, result_size
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Annotator:
         with host.progress(total, self.estimator.name, "picture") as bar:
             done = 0
             while done < total:
-                part = as_pixels(pictures[done : done + batch])
+                part = to_pixels(pictures[done : done + batch])
                 try:
                     raw = self._run(part, fit, size, settings)
                 except torch.OutOfMemoryError:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -307,11 +308,18 @@ def _user_settings() -> dict[str, Any]:
         return {}
     import folder_paths  # pyright: ignore[reportMissingImports]
 
-    path = Path(folder_paths.get_user_directory()) / "default" / "comfy.settings.json"
+    path = os.path.join(folder_paths.get_user_directory(), "default", "comfy.settings.json")
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        return _read_settings(path, os.stat(path).st_mtime_ns)
     except (OSError, ValueError):
         return {}
+
+
+@lru_cache(maxsize=1)
+def _read_settings(path: str, changed: int) -> dict[str, Any]:
+    """The settings in a file of that age. Asked for at every run, read only when they were changed."""
+    with open(path, encoding="utf-8") as text:
+        read = json.load(text)
     return read if isinstance(read, dict) else {}
 
 

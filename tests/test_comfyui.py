@@ -35,12 +35,12 @@ def depth_graph(photo, **inputs):
     }
 
 
-def test_the_pack_loads_at_once_and_without_a_word(comfyui):
+def test_the_pack_loads_without_a_word(comfyui):
+    # How long that takes is for benchmarks/imports.py.
     log = comfyui.log()
-    line = re.search(r"([\d.]+) seconds(.*): .*fathom 0\.1 test", log)
+    line = re.search(r"[\d.]+ seconds(.*): .*fathom 0\.1 test", log)
     assert line, log[-3000:]
-    assert "FAILED" not in line[2]
-    assert float(line[1]) <= 0.1, line[0]
+    assert "FAILED" not in line[1]
     pack = [part for part in log.splitlines() if "fathom" in part.lower() and "seconds" not in part]
     assert not [part for part in pack if re.search(r"warn|error|traceback", part, re.I)], pack
 

@@ -2,9 +2,9 @@
 
     python benchmarks/imports.py --comfyui ~/ComfyUI [PACK ...] [--repeats 7]
 
-Each import runs in a process of its own, with the interpreter of that ComfyUI (COMFYUI_PYTHON, else its .venv, else this
-one), after ComfyUI's own modules, as ComfyUI's "Import times" counts it; the packs take turns. Files are compiled and in
-the page cache, as from the second start on.
+Each import runs in a process of its own, with the interpreter of that ComfyUI (COMFYUI_PYTHON, else its .venv, else
+this one), after ComfyUI's own modules, as its "Import times" counts it; the packs take turns. Files are compiled and
+in the page cache, as from the second start on.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
         for turn in range(args.repeats + 1):
             for pack in packs:
                 command = [python, "-c", IMPORT, str(pack)]
-                done = subprocess.run(command, cwd=comfyui, env=environment, capture_output=True, text=True, check=False)
+                done = subprocess.run(command, cwd=comfyui, env=environment, capture_output=True, text=True)
                 if done.returncode:
                     raise SystemExit(f"{pack} could not be imported:\n{done.stderr[-2000:]}")
                 if turn:

@@ -9,6 +9,7 @@ import zlib
 from typing import Any
 
 from ..errors import PictureError
+from ..signals.opencv import opencv
 
 # Half of what PNG and most cameras can hold; float work on it takes 16 GB.
 MOST_PIXELS = 2**28
@@ -100,9 +101,9 @@ def _is_wide(image: Any, data: bytes) -> bool:
 
 def _sixteen(data: bytes) -> Any:
     """16-bit colour as a numpy array (H,W,3) of uint16 RGB, None when it is something else."""
-    import cv2
     import numpy as np
 
+    cv2 = opencv("Reading 16-bit colour")
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:

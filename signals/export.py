@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import SettingError
 from . import Depth, Normals, Segmentation, Signal
 from .files import FORMATS, encode_depth, write_whole
+from .opencv import opencv
 
 SUFFIXES = {"png": ".png", **FORMATS, "webp": ".webp"}
 KINDS = {
@@ -75,9 +76,7 @@ def _levels(image: Tensor, bits: int) -> Any:
 
 
 def _png(image: Tensor, bits: int) -> bytes:
-    import cv2
-
-    _, data = cv2.imencode(".png", _levels(image, bits)[..., ::-1])
+    _, data = opencv("Writing PNG").imencode(".png", _levels(image, bits)[..., ::-1])
     return data.tobytes()
 
 

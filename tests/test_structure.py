@@ -93,6 +93,12 @@ def test_only_the_host_names_comfyui(path, parts):
     assert not named & set(HOST_ONLY)
 
 
+def test_only_one_place_names_opencv():
+    """It is not in requirements.txt, so wherever it is missing the user is told what to install."""
+    naming = {"/".join(parts) for path, parts in package_files() if any(m == "cv2" for _, m, _ in imports(path))}
+    assert naming == {"signals/opencv.py"}
+
+
 def test_importing_the_pack_brings_nothing_heavy():
     heavy = (
         "timm transformers diffusers controlnet_aux cv2 scipy skimage av trimesh torchvision huggingface_hub accelerate"

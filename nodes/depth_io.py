@@ -9,27 +9,9 @@ from ..annotator import host
 from ..signals import Depth
 from ..signals.files import FORMATS, fingerprint, save_series
 from ..tools import convert
-from .fields import SCOPE, advanced
+from .fields import SCOPE, UNKNOWN, FromFile, advanced, depth_input, metres, number
 
 CATEGORY = "Fathom/Depth In and Out"
-UNKNOWN = "0 = unknown."
-
-
-def depth_input(tooltip: str = "The depth of any Fathom node.") -> tuple[str, dict[str, Any]]:
-    """The socket for a depth."""
-    return "FATHOM_DEPTH", {"tooltip": tooltip}
-
-
-def number(default: float, least: float, most: float, step: float, tooltip: str) -> tuple[str, dict[str, Any]]:
-    """A widget for a number."""
-    settings = {"default": default, "min": least, "max": most, "step": step, "round": False, "tooltip": tooltip}
-    return "FLOAT", settings
-
-
-def metres(which: str, use: str) -> tuple[str, dict[str, Any]]:
-    """The widget for the distance of the closest or farthest pixel."""
-    told = f"Metres of the {which} pixel, for depth that has none of its own: {use} {UNKNOWN}"
-    return number(0.0, 0.0, 1e6, 0.01, told)
 
 
 class FathomDepthFromImage:
@@ -76,9 +58,7 @@ class FathomDepthFromImage:
             },
             "optional": {
                 "focal": number(0.0, 0.0, 1e6, 0.1, f"Focal length in pixels of this picture. {UNKNOWN}"),
-                "baseline": number(
-                    0.0, 0.0, 1e3, 0.001, f"For disparity: metres between the two cameras. {UNKNOWN}"
-                ),
+                "baseline": number(0.0, 0.0, 1e3, 0.001, f"For disparity: metres between the two cameras. {UNKNOWN}"),
                 "valid": ("MASK", {"tooltip": "White where the depth was measured. Without it: everywhere."}),
             },
         }
@@ -342,7 +322,7 @@ def _texts(prompt: Any, extra: Any) -> dict[str, str]:
     return {name: json.dumps(value) for name, value in named.items()}
 
 
-class FathomLoadDepth:
+class FathomLoadDepth(FromFile):
     """Depth from a file of the input folder."""
 
     DISPLAY_NAME = "Fathom Load Depth"
@@ -352,7 +332,6 @@ class FathomLoadDepth:
     RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
     RETURN_NAMES = ("depth", "image")
     OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -391,17 +370,7 @@ class FathomLoadDepth:
     def IS_CHANGED(cls, file: str, **_: Any) -> str:
         return fingerprint(host.input_file(file))
 
-    @classmethod
-    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
-        try:
-            host.input_file(file)
-        except ValueError as error:
-            return str(error)
-        return True
-
-    def execute(
-        self, file: str, meaning: str = "as saved", scale: float = 1.0, unit: str = "m"
-    ) -> tuple[Depth, Any]:
+    def execute(self, file: str, meaning: str = "as saved", scale: float = 1.0, unit: str = "m") -> tuple[Depth, Any]:
         made: Any = convert.depth_from_file
         depth = made(host.input_file(file), meaning, scale, unit)
         return depth, depth.to_image()

@@ -7,10 +7,11 @@ from typing import Any
 from ..annotator import host
 from ..signals import Depth
 from ..tools import atmosphere, depth_field, lens_blur
-from .depth_io import depth_input, metres, number
-from .fields import IMAGE, SCOPE
+from .fields import IMAGE, PLACE, SCOPE, depth_input, metres, number, space
 
 CATEGORY = "Fathom/Depth Tools"
+
+_PICTURE: dict[str, Any] = {"image": IMAGE, "depth": depth_input("The depth of the picture; it may be smaller.")}
 
 
 def colour(default: str, tooltip: str) -> tuple[str, dict[str, Any]]:
@@ -35,7 +36,6 @@ class FathomDepthField:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        place = "0 = farthest, 1 = closest; metres when space is metres."
         return {
             "required": {
                 "depth": depth_input(),
@@ -47,8 +47,8 @@ class FathomDepthField:
                         "start and end. inverse band: black between them.",
                     },
                 ),
-                "start": number(0.0, -1e6, 1e6, 0.01, f"Where the ramp is black, or one end of the band. {place}"),
-                "end": number(1.0, -1e6, 1e6, 0.01, f"Where the ramp is white, or the other end. {place}"),
+                "start": number(0.0, -1e6, 1e6, 0.01, f"Where the ramp is black, or one end of the band. {PLACE}"),
+                "end": number(1.0, -1e6, 1e6, 0.01, f"Where the ramp is white, or the other end. {PLACE}"),
                 "softness": number(
                     0.0, 0.0, 1e6, 0.01, "How wide the edges are, in the same measure: 0 = as start and end say."
                 ),
@@ -59,10 +59,7 @@ class FathomDepthField:
                 "gamma": number(1.0, 0.01, 100.0, 0.01, "Power on the mask: above 1 darkens, below 1 lifts."),
             },
             "optional": {
-                "space": (
-                    ["relative", "metres"],
-                    {"default": "relative", "tooltip": "What start, end and softness are measured in."},
-                ),
+                "space": space("start, end and softness"),
                 "near": metres("closest", "needed for metres."),
                 "far": metres("farthest", "needed for metres."),
                 "scope": SCOPE,
@@ -103,8 +100,7 @@ class FathomFog:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "image": IMAGE,
-                "depth": depth_input("The depth of the picture; it may be smaller."),
+                **_PICTURE,
                 "density": number(
                     1.0,
                     0.0,
@@ -140,9 +136,7 @@ class FathomFog:
         far: float = 0.0,
         scope: str = "image",
     ) -> tuple[Any, Any]:
-        return atmosphere.fog(
-            image, depth, density, colour, height_falloff, horizon, near or None, far or None, scope
-        )
+        return atmosphere.fog(image, depth, density, colour, height_falloff, horizon, near or None, far or None, scope)
 
 
 class FathomBlendByDepth:
@@ -173,7 +167,8 @@ class FathomBlendByDepth:
             "optional": {
                 "depth": depth_input("Blends evenly from the farthest to the closest pixel. Connect this or field."),
                 "field": (
-                    "MASK", {"tooltip": "White = near_image, for instance from Depth Field. Connect this or depth."}
+                    "MASK",
+                    {"tooltip": "White = near_image, for instance from Depth Field. Connect this or depth."},
                 ),
             },
         }
@@ -202,8 +197,7 @@ class FathomDreamHalo:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "image": IMAGE,
-                "depth": depth_input("The depth of the picture; it may be smaller."),
+                **_PICTURE,
                 "strength": number(0.8, 0.0, 10.0, 0.01, "How strong the glow is at the farthest pixel."),
                 "radius": number(3.0, 0.0, 25.0, 0.1, "How wide it spreads there, percent of the longer side."),
                 "threshold": number(0.4, 0.0, 1.0, 0.01, "How bright a pixel must be to glow."),
@@ -246,8 +240,7 @@ class FathomBandStyle:
         listed = "\n".join(f"{name}: {about}" for name, about in atmosphere.TREATMENTS.items())
         return {
             "required": {
-                "image": IMAGE,
-                "depth": depth_input("The depth of the picture; it may be smaller."),
+                **_PICTURE,
                 "styles": (
                     "STRING",
                     {
@@ -292,8 +285,7 @@ class FathomLensBlur:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "image": IMAGE,
-                "depth": depth_input("The depth of the picture; it may be smaller."),
+                **_PICTURE,
                 "radius": number(
                     12.0, 0.0, 500.0, 0.5, "Pixels of blur between the closest and the farthest pixel of the picture."
                 ),

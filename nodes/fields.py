@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ..annotator import host
 from ..annotator.estimator import Option
 from ..models import estimators
 
@@ -28,6 +29,31 @@ NORMAL_CONVENTION = (
         "differ in the direction of green.",
     },
 )
+
+UNKNOWN = "0 = unknown."
+PLACE = "0 = farthest, 1 = closest; metres when space is metres."
+
+
+def depth_input(tooltip: str = "The depth of any Fathom node.") -> tuple[str, dict[str, Any]]:
+    """The socket for a depth."""
+    return "FATHOM_DEPTH", {"tooltip": tooltip}
+
+
+def number(default: float, least: float, most: float, step: float, tooltip: str) -> tuple[str, dict[str, Any]]:
+    """A widget for a number."""
+    settings = {"default": default, "min": least, "max": most, "step": step, "round": False, "tooltip": tooltip}
+    return "FLOAT", settings
+
+
+def metres(which: str, use: str) -> tuple[str, dict[str, Any]]:
+    """The widget for the distance of the closest or farthest pixel."""
+    told = f"Metres of the {which} pixel, for depth that has none of its own: {use} {UNKNOWN}"
+    return number(0.0, 0.0, 1e6, 0.01, told)
+
+
+def space(measured: str) -> tuple[list[str], dict[str, Any]]:
+    """The widget for the measure of places in depth. measured: the names of their widgets."""
+    return ["relative", "metres"], {"default": "relative", "tooltip": f"What {measured} are measured in."}
 
 
 def advanced(spec: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
@@ -65,3 +91,24 @@ def choice(ids: Iterable[str], default: str) -> tuple[list[str], dict[str, Any]]
     every = estimators()
     lines = [f"{id}: {every[id].about} Licence: {every[id].licence}." for id in listed]
     return listed, {"default": default, "tooltip": "\n".join(lines)}
+
+
+class FromFile:
+    """A node over one file of the input folder, which its input `file` names."""
+
+    FUNCTION = "execute"
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **_: Any) -> str:
+        """What changes when the file does, so that ComfyUI runs the node again."""
+        state = host.input_file(file).stat()
+        return f"{state.st_mtime_ns} {state.st_size}"
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
+        """Whether the file may be read; what is wrong when not."""
+        try:
+            host.input_file(file)
+        except ValueError as error:
+            return str(error)
+        return True

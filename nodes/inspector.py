@@ -8,8 +8,7 @@ from ..annotator import host
 from ..signals import Depth
 from ..signals.thumbnail import SIDE, thumbnails
 from ..tools import inspection
-from .depth_io import depth_input, number
-from .fields import SCOPE
+from .fields import PLACE, SCOPE, depth_input, number, space
 
 CATEGORY = "Fathom/Depth Tools"
 
@@ -51,7 +50,6 @@ class FathomDepthInspector:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        place = "0 = farthest, 1 = closest; metres when space is metres."
         return {
             "required": {
                 "depth": depth_input(),
@@ -65,13 +63,10 @@ class FathomDepthInspector:
                         "colours": inspection.PALETTES,
                     },
                 ),
-                "space": (
-                    ["relative", "metres"],
-                    {"default": "relative", "tooltip": "What near, far and focus are measured in."},
-                ),
-                "near": number(1.0, -1e6, 1e6, 0.001, f"The near end of the band. Drag on the histogram. {place}"),
-                "far": number(0.0, -1e6, 1e6, 0.001, f"The far end of the band. Drag on the histogram. {place}"),
-                "focus": number(1.0, -1e6, 1e6, 0.001, f"The depth in focus. Click the picture to set it. {place}"),
+                "space": space("near, far and focus"),
+                "near": number(1.0, -1e6, 1e6, 0.001, f"The near end of the band. Drag on the histogram. {PLACE}"),
+                "far": number(0.0, -1e6, 1e6, 0.001, f"The far end of the band. Drag on the histogram. {PLACE}"),
+                "focus": number(1.0, -1e6, 1e6, 0.001, f"The depth in focus. Click the picture to set it. {PLACE}"),
             },
             "optional": {
                 "image": ("IMAGE", {"tooltip": "The photo, for before and after and the colours of the point cloud."}),

@@ -7,8 +7,7 @@ from typing import Any
 from ..errors import SettingError
 from ..signals import Depth
 from ..tools import regions
-from .depth_io import depth_input, number
-from .fields import IMAGE, advanced
+from .fields import IMAGE, advanced, depth_input, number
 
 CATEGORY = "Fathom/Regions"
 
@@ -22,24 +21,26 @@ _REGIONS: dict[str, Any] = {
     ),
     "segmentation": ("FATHOM_SEGMENTATION", {"tooltip": "Every class is a region. Connect this or masks."}),
 }
-_STATISTIC: tuple[list[str], dict[str, Any]] = (
-    ["median", "mean", "percentile"],
-    {"default": "median", "tooltip": "How a region's depth is measured. The median is not misled by a few pixels."},
-)
-_PERCENTILE = advanced(
-    number(50.0, 0.0, 100.0, 0.5, "For percentile: 0 = the region's farthest, 100 = its closest pixel.")
-)
-_ERODE: tuple[str, dict[str, Any]] = (
-    "INT",
-    {
-        "default": 4,
-        "min": 0,
-        "max": 256,
-        "advanced": True,
-        "tooltip": "Pixels at a region's border that are not measured, because depth is blurred there. About the "
-        "width of the blur.",
-    },
-)
+_MEASURE: dict[str, Any] = {
+    "statistic": (
+        ["median", "mean", "percentile"],
+        {"default": "median", "tooltip": "How a region's depth is measured. The median is not misled by a few pixels."},
+    ),
+    "percentile": advanced(
+        number(50.0, 0.0, 100.0, 0.5, "For percentile: 0 = the region's farthest, 100 = its closest pixel.")
+    ),
+    "erode": (
+        "INT",
+        {
+            "default": 4,
+            "min": 0,
+            "max": 256,
+            "advanced": True,
+            "tooltip": "Pixels at a region's border that are not measured, because depth is blurred there. About the "
+            "width of the blur.",
+        },
+    ),
+}
 
 
 def _either(masks: Any, segmentation: Any) -> Any:
@@ -80,9 +81,7 @@ class FathomDepthByRegion:
                         "whole region at one depth.",
                     },
                 ),
-                "statistic": _STATISTIC,
-                "percentile": _PERCENTILE,
-                "erode": _ERODE,
+                **_MEASURE,
             },
             "optional": dict(_REGIONS),
         }
@@ -132,9 +131,7 @@ class FathomOrderRegions:
                         "tooltip": "Which region to give: 1 = nearest, 2 = the next; -1 = farthest.",
                     },
                 ),
-                "statistic": _STATISTIC,
-                "percentile": _PERCENTILE,
-                "erode": _ERODE,
+                **_MEASURE,
             },
             "optional": dict(_REGIONS),
         }
@@ -193,9 +190,7 @@ class FathomRefineEdges:
             }
         }
 
-    def execute(
-        self, depth: Depth, image: Any, radius: int, sensitivity: float, method: str
-    ) -> tuple[Depth, Any]:
+    def execute(self, depth: Depth, image: Any, radius: int, sensitivity: float, method: str) -> tuple[Depth, Any]:
         made: Any = regions.refine_edges
         refined = made(depth, image, radius, sensitivity, method)
         return refined, refined.to_image()

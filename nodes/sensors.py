@@ -9,6 +9,7 @@ from ..annotator import host
 from ..annotator.pictures import as_pixels
 from ..signals import Depth
 from ..tools import sensors
+from .fields import FromFile
 
 CATEGORY = "Fathom/Depth Sources"
 
@@ -29,32 +30,7 @@ def _file(suffixes: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
     return host.input_files(suffixes), {"tooltip": f"A file ({kinds}) in ComfyUI's input folder."}
 
 
-def _state(name: str) -> str:
-    """What changes when the file does, so that ComfyUI runs the node again."""
-    state = host.input_file(name).stat()
-    return f"{state.st_mtime_ns} {state.st_size}"
-
-
-class _FromFile:
-    """A node over one file of the input folder."""
-
-    FUNCTION = "execute"
-    CATEGORY = CATEGORY
-
-    @classmethod
-    def IS_CHANGED(cls, file: str, **_: Any) -> str:
-        return _state(file)
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
-        try:
-            host.input_file(file)
-        except ValueError as error:
-            return str(error)
-        return True
-
-
-class FathomLoadPhoneDepth(_FromFile):
+class FathomLoadPhoneDepth(FromFile):
     """The depth in a phone's photo."""
 
     DISPLAY_NAME = "Fathom Load Phone Depth"
@@ -62,6 +38,7 @@ class FathomLoadPhoneDepth(_FromFile):
         "Reads a portrait or LiDAR photo (HEIC) with the depth that the phone stored in it. The depth is metric only "
         "when the phone says that it is absolute. Needs the package pillow-heif."
     )
+    CATEGORY = CATEGORY
     SEARCH_ALIASES = ["heic", "iphone", "portrait", "lidar", "load depth", "heif"]
     RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH", "IMAGE", "STRING")
     RETURN_NAMES = ("image", "depth", "depth_image", "info")
@@ -106,7 +83,8 @@ class FathomStereoDepth:
             "required": {
                 "image": ("IMAGE", {"tooltip": "The left picture, or both side by side."}),
                 "layout": (
-                    list(sensors.LAYOUTS), {"default": sensors.LAYOUTS[0], "tooltip": "Where the two views are."},
+                    list(sensors.LAYOUTS),
+                    {"default": sensors.LAYOUTS[0], "tooltip": "Where the two views are."},
                 ),
             },
             "optional": {
@@ -155,7 +133,7 @@ class FathomStereoDepth:
         return depth, depth.to_image(), sensors.holes(depth)
 
 
-class FathomRGBDDepth(_FromFile):
+class FathomRGBDDepth(FromFile):
     """The depth of a depth camera."""
 
     DISPLAY_NAME = "Fathom RGB-D Depth"
@@ -163,6 +141,7 @@ class FathomRGBDDepth(_FromFile):
         "Reads the 16-bit PNG that a depth camera (RealSense, Kinect) or an RGB-D data set wrote. 0 means not "
         "measured; holes can be filled, and a mask tells where."
     )
+    CATEGORY = CATEGORY
     SEARCH_ALIASES = ["realsense", "kinect", "rgbd", "16-bit png", "tof", "load depth"]
     RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE", "MASK", "MASK")
     RETURN_NAMES = ("depth", "image", "holes", "filled")

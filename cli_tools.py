@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,6 +58,26 @@ def _save(image: Any, out: Path) -> None:
         raise SettingError(f"pictures are written as PNG: give {out.with_suffix('.png').name} instead of {out.name}.")
     _folder(out)
     save_image(image[0], out)
+    typer.echo(out)
+
+
+def _shape(
+    make: Callable[..., Iterator[Any]],
+    encode: Callable[[Any, str], bytes],
+    depth: Path,
+    out: Path,
+    image: Path | None,
+    camera: tuple[float | None, float | None, float | None],
+    **cut: Any,
+) -> None:
+    """Write the first shape that `make` finds in a depth file, in the format that the suffix of `out` names."""
+    from .signals.files import load_depth, write_whole
+
+    colours = None if image is None else _picture(image)
+    shape = next(make(load_depth(depth), colours, *camera, **cut))
+    data = encode(shape, out.suffix.lower().lstrip("."))
+    _folder(out)
+    write_whole({out: data})
     typer.echo(out)
 
 
@@ -177,15 +198,9 @@ def pointcloud(
     edge: Edge = 0.04,
 ) -> None:
     """Write the points of a depth as PLY or GLB, in metres, y up."""
-    from .signals.files import load_depth, write_whole
     from .tools.geometry import encode_points, point_clouds
 
-    colours = None if image is None else _picture(image)
-    clouds = point_clouds(load_depth(depth), colours, field_of_view, near, far, step=step, edge=edge)
-    data = encode_points(next(clouds), out.suffix.lower().lstrip("."))
-    _folder(out)
-    write_whole({out: data})
-    typer.echo(out)
+    _shape(point_clouds, encode_points, depth, out, image, (field_of_view, near, far), step=step, edge=edge)
 
 
 @app.command()
@@ -200,15 +215,9 @@ def mesh(
     edge: Edge = 0.04,
 ) -> None:
     """Write the surface of a depth as GLB or PLY, in metres, y up."""
-    from .signals.files import load_depth, write_whole
     from .tools.geometry import encode_surface, surfaces
 
-    colours = None if image is None else _picture(image)
-    made = surfaces(load_depth(depth), colours, field_of_view, near, far, step=step, edge=edge)
-    data = encode_surface(next(made), out.suffix.lower().lstrip("."))
-    _folder(out)
-    write_whole({out: data})
-    typer.echo(out)
+    _shape(surfaces, encode_surface, depth, out, image, (field_of_view, near, far), step=step, edge=edge)
 
 
 @app.command()

@@ -130,8 +130,12 @@ class Graph:
         self.about = about
 
     def add(self, type: str, *, title: str = "", models: Sequence[Mapping[str, str]] = (), **given: Any) -> Any:
-        """Add a node. given: an input by name, a widget's value or the output of another node: `node["image"]`."""
+        """Add a node. given: an input by name, a widget's value or the output of another node: `node["image"]`.
+
+        models: what the front end offers to download for it; unset = the weights of the estimator that is given.
+        """
         sockets, widgets, outputs = CORE[type] if type in CORE else _own(type)
+        models = models or weights_of(given.get("estimator", ""))
         unknown = given.keys() - {s[0] for s in sockets} - {w[0] for w in widgets}
         if unknown:
             raise ValueError(f"{type} has no input {', '.join(sorted(unknown))}")
@@ -241,7 +245,13 @@ class _Output:
 
 def depth_of(graph: Graph, image: Any, estimator: str = "depth-anything-v2-small", **more: Any) -> Any:
     """A Fathom Estimate Depth node."""
-    return graph.add("FathomEstimateDepth", image=image, estimator=estimator, models=weights_of(estimator), **more)
+    return graph.add("FathomEstimateDepth", image=image, estimator=estimator, **more)
+
+
+def show_mask(graph: Graph, mask: Any, title: str) -> None:
+    """A mask as a picture to look at."""
+    picture = graph.add("MaskToImage", mask=mask)
+    graph.add("PreviewImage", title=title, images=picture["IMAGE"])
 
 
 def diffusion(graph: Graph, image: Any, controlnet: str, prompt: str) -> None:
@@ -303,11 +313,7 @@ def normals_controlnet() -> Graph:
     graph.add("PreviewImage", title="Normals from depth", images=derived["image"])
     graph.group("From depth")
     normals = graph.add(
-        "FathomEstimateNormals",
-        title="Normals by a network",
-        image=photo["IMAGE"],
-        estimator="normal-bae",
-        models=weights_of("normal-bae"),
+        "FathomEstimateNormals", title="Normals by a network", image=photo["IMAGE"], estimator="normal-bae"
     )
     graph.add("PreviewImage", title="Normal map", images=normals["image"])
     graph.group("By a network")
@@ -323,17 +329,11 @@ def segmentation_controlnet() -> Graph:
         "wall, floor, sky."
     )
     photo = graph.add("LoadImage")
-    regions = graph.add(
-        "FathomSegment",
-        image=photo["IMAGE"],
-        estimator="oneformer-ade20k",
-        models=weights_of("oneformer-ade20k"),
-    )
+    regions = graph.add("FathomSegment", image=photo["IMAGE"], estimator="oneformer-ade20k")
     graph.add("PreviewImage", title="Regions", images=regions["image"])
     graph.add("PreviewAny", title="Legend", source=regions["legend"])
     mask = graph.add("FathomClassMask", labels=regions["labels"], classes="wall, floor")
-    picture = graph.add("MaskToImage", mask=mask["mask"])
-    graph.add("PreviewImage", title="Mask", images=picture["IMAGE"])
+    show_mask(graph, mask["mask"], "Mask")
     graph.group("Regions of the picture")
     diffusion(graph, regions["image"], "control_v11p_sd15_seg_fp16.safetensors", "the same place at night, neon light")
     return graph
@@ -371,8 +371,7 @@ def fog_and_lens_blur() -> Graph:
     )
     graph.add("PreviewImage", title="Lens blur", images=blur["image"])
     field = graph.add("FathomDepthField", depth=depth["depth"])
-    mask = graph.add("MaskToImage", mask=field["mask"])
-    graph.add("PreviewImage", title="Mask by depth", images=mask["IMAGE"])
+    show_mask(graph, field["mask"], "Mask by depth")
     graph.group("Look after look")
     return graph
 
@@ -387,20 +386,13 @@ def region_crisp_depth() -> Graph:
     )
     photo = graph.add("LoadImage")
     depth = depth_of(graph, photo["IMAGE"], resolution=0)
-    regions = graph.add(
-        "FathomSegment",
-        image=photo["IMAGE"],
-        estimator="oneformer-ade20k",
-        resolution=0,
-        models=weights_of("oneformer-ade20k"),
-    )
+    regions = graph.add("FathomSegment", image=photo["IMAGE"], estimator="oneformer-ade20k", resolution=0)
     graph.group("Depth and regions")
     crisp = graph.add("FathomDepthByRegion", depth=depth["depth"], segmentation=regions["labels"])
     graph.add("PreviewImage", title="Crisp by region", images=crisp["image"])
     graph.add("PreviewAny", title="Depth of every region", source=crisp["statistics"])
     order = graph.add("FathomOrderRegions", depth=depth["depth"], segmentation=regions["labels"])
-    nearest = graph.add("MaskToImage", mask=order["kth"])
-    graph.add("PreviewImage", title="The nearest region", images=nearest["IMAGE"])
+    show_mask(graph, order["kth"], "The nearest region")
     refined = graph.add("FathomRefineEdges", depth=depth["depth"], image=photo["IMAGE"])
     graph.add("PreviewImage", title="Refined by the photo", images=refined["image"])
     graph.group("Crisp borders")
@@ -436,8 +428,7 @@ def stereo_depth() -> Graph:
     photo = graph.add("LoadImage")
     stereo = graph.add("FathomStereoDepth", image=photo["IMAGE"], layout="side by side, left first")
     graph.add("PreviewImage", title="Depth, holes black", images=stereo["image"])
-    holes = graph.add("MaskToImage", mask=stereo["holes"])
-    graph.add("PreviewImage", title="Holes", images=holes["IMAGE"])
+    show_mask(graph, stereo["holes"], "Holes")
     graph.group("Depth by matching")
     shown = graph.add("FathomDepthToImage", depth=stereo["depth"], mode="percentile")
     graph.add("SaveImage", title="Depth map", images=shown["image"], filename_prefix="stereo")

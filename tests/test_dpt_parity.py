@@ -7,20 +7,17 @@ results with the mean, deviation and ends of the whole.
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import DATA, fill, published
 from PIL import Image
 
 import fathom
 from fathom.annotator.pictures import as_pixels
 
-DATA = Path(__file__).parent / "data"
 FILES = {
     "depth_anything_v2_vits.pth": ("depth_anything", "depth-anything-v2-small"),
     "depth_anything_v2_vitb.pth": ("depth_anything", "depth-anything-v2-base"),
@@ -32,32 +29,6 @@ FILES = {
     "dpt_large-midas-2f21e586.pt": ("midas", "midas-dpt-large"),
     "Intel--dpt-hybrid-midas__model.safetensors": ("midas", "midas-dpt-hybrid"),
 }
-
-
-def filler():
-    spec = importlib.util.spec_from_file_location("fill", DATA / "fill.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fill = filler()
-
-
-def write_checkpoint(file: str, folder: Path) -> Path:
-    """The synthetic checkpoint as its publisher ships it: a torch file, or a folder with config.json."""
-    with gzip.open(DATA / FILES[file][0] / f"{file}.json.gz") as stream:
-        manifest = json.load(stream)
-    state = {name: torch.from_numpy(value) for name, value in fill.state_dict(manifest, 0).items()}
-    if not file.endswith(".safetensors"):
-        torch.save(state, folder / file)
-        return folder / file
-    from safetensors.torch import save_file
-
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(manifest["config"]))
-    return folder
 
 
 def compare(ours: np.ndarray, golden: np.ndarray, about: dict, most: float, mean: float) -> None:
@@ -73,7 +44,7 @@ def compare(ours: np.ndarray, golden: np.ndarray, about: dict, most: float, mean
 @pytest.mark.parametrize("file", FILES)
 def test_official_files_give_the_official_numbers(file, tmp_path):
     family, id = FILES[file]
-    annotator = fathom.load(id, weights=write_checkpoint(file, tmp_path), device="cpu")
+    annotator = fathom.load(id, weights=published(f"{family}/{file}", tmp_path), device="cpu")
     estimator = annotator.estimator
     picture = Image.open(DATA / "inputs" / "land640x427.png").convert("RGB")
     kinds = []

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import DATA, fill, published
 from PIL import Image
 
 import fathom
@@ -19,7 +18,6 @@ from fathom.annotator.weights import Checkpoint
 from fathom.models.normal_bae import ESTIMATORS, Refine
 
 (BAE,) = ESTIMATORS
-DATA = Path(__file__).parent / "data"
 NOWHERE = Path("some.pt")
 
 
@@ -87,22 +85,9 @@ def test_another_file_is_refused(seeded, tmp_path):
 # ------------------------------------------------------------------------------------------------ full size
 
 
-def filler():
-    spec = importlib.util.spec_from_file_location("fill", DATA / "fill.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parity
 def test_the_official_file_gives_the_official_numbers(tmp_path):
-    fill = filler()
-    with gzip.open(DATA / "normal_bae" / "scannet.pt.json.gz") as stream:
-        manifest = json.load(stream)
-    state = {name: torch.from_numpy(value) for name, value in fill.state_dict(manifest, 0).items()}
-    torch.save({"model": state}, tmp_path / "scannet.pt")
-    annotator = fathom.load(BAE, weights=tmp_path / "scannet.pt", device="cpu")
+    annotator = fathom.load(BAE, weights=published("normal_bae/scannet.pt", tmp_path), device="cpu")
     picture = Image.open(DATA / "inputs" / "land640x427.png")
     kinds = []
     with np.load(DATA / "normal_bae" / "goldens.npz") as goldens:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import DATA, fill, lively, published
 
 import fathom
 from fathom.annotator import runtime, sizing
 from fathom.annotator.weights import Checkpoint
 from fathom.models import estimator
 
-DATA = Path(__file__).parent / "data"
 IDS = {"ade20k": "oneformer-ade20k", "coco": "oneformer-coco"}
 
 
@@ -28,20 +27,6 @@ def tiny(key: str = "ade20k") -> Any:
 
 def picture(height: int, width: int, count: int = 1, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, height, width, 3, generator=torch.Generator().manual_seed(seed))
-
-
-def lively(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Seeded weights under which a signal stays alive through the norms, so that labels differ."""
-    generator, state = torch.Generator().manual_seed(4), {}
-    for name, tensor in module.state_dict().items():
-        noise = torch.randn(tensor.shape, generator=generator)
-        if not tensor.is_floating_point():
-            state[name] = tensor
-        elif tensor.ndim > 1:
-            state[name] = noise * (2 / tensor[0].numel()) ** 0.5
-        else:
-            state[name] = 0.1 * noise + (name.endswith(("weight", "running_var", "layer_scale_parameter")))
-    return state
 
 
 def detectron2_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -209,24 +194,12 @@ def test_another_data_set_is_told(seeded: Any, tmp_path: Path) -> None:
         runtime.load(tiny("ade20k"), tmp_path / "coco.bin")
 
 
-def fill_module() -> Any:
-    spec = importlib.util.spec_from_file_location("fill", DATA / "fill.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize("key", list(IDS))
 def test_published_layout_gives_the_published_numbers(key: str, tmp_path: Path) -> None:
     from PIL import Image
 
-    fill = fill_module()
-    with gzip.open(DATA / f"oneformer/{key}.json.gz", "rt") as file:
-        manifest = json.load(file)
-    path = tmp_path / "pytorch_model.bin"
-    torch.save({k: torch.from_numpy(v) for k, v in fill.state_dict(manifest, 0).items()}, path)
+    path = published(f"oneformer/{key}", tmp_path).rename(tmp_path / "pytorch_model.bin")
     annotator = runtime.load(estimator(IDS[key]), path, device="cpu")
     path.unlink()
     assert sum(p.numel() for p in annotator.network.parameters()) == annotator.estimator.parameters

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkpoints import lively
 
 from fathom.annotator import runtime
 from fathom.annotator.weights import Checkpoint
@@ -15,20 +16,6 @@ from fathom.models import estimator
 from fathom.signals import Palette
 
 ID = "upernet-convnext-tiny"
-
-
-def lively(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Seeded weights under which a signal stays alive through the norms, so that labels differ."""
-    generator, state = torch.Generator().manual_seed(4), {}
-    for name, tensor in module.state_dict().items():
-        noise = torch.randn(tensor.shape, generator=generator)
-        if not tensor.is_floating_point():
-            state[name] = tensor
-        elif tensor.ndim > 1:
-            state[name] = noise * (2 / tensor[0].numel()) ** 0.5
-        else:
-            state[name] = 0.1 * noise + (name.endswith(("weight", "running_var", "layer_scale_parameter")))
-    return state
 
 
 def reference() -> Any:

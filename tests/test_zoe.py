@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import DATA, fill, published
 from PIL import Image
 
 import fathom
@@ -18,7 +17,6 @@ from fathom.annotator.weights import Checkpoint
 from fathom.models.zoe import ESTIMATORS, NEAREST, Attention
 
 N, K, NK = ESTIMATORS
-DATA = Path(__file__).parent / "data"
 NOWHERE = Path("some.pt")
 BINS = {"n_bins": 8, "min_depth": 0.001}
 
@@ -181,15 +179,6 @@ def test_the_picture_is_the_annotators():
 # ------------------------------------------------------------------------------------------------ full size
 
 
-def filler():
-    spec = importlib.util.spec_from_file_location("fill", DATA / "fill.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fill = filler()
 FILES = {
     "ZoeD_M12_N.pt": N,
     "ZoeD_M12_NK.pt": NK,
@@ -201,24 +190,10 @@ FILES = {
 CHAOTIC = {"ZoeD_M12_NK.pt"}
 
 
-def write_checkpoint(file: str, folder: Path) -> Path:
-    with gzip.open(DATA / "zoe" / f"{file}.json.gz") as stream:
-        manifest = json.load(stream)
-    state = {name: torch.from_numpy(value) for name, value in fill.state_dict(manifest, 0).items()}
-    if not file.endswith(".safetensors"):
-        torch.save({manifest["wrapper"]: state}, folder / file)
-        return folder / file
-    from safetensors.torch import save_file
-
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(manifest["config"]))
-    return folder
-
-
 @pytest.mark.parity
 @pytest.mark.parametrize("file", FILES)
 def test_official_files_give_the_official_numbers(file, tmp_path):
-    annotator = fathom.load(FILES[file], weights=write_checkpoint(file, tmp_path), device="cpu")
+    annotator = fathom.load(FILES[file], weights=published(f"zoe/{file}", tmp_path), device="cpu")
     kinds = []
     with np.load(DATA / "zoe" / "goldens.npz") as goldens:
         for number, about in enumerate(json.loads((DATA / "zoe" / "goldens.json").read_text())):

@@ -299,7 +299,7 @@ def forwards(monkeypatch):
 
 
 def test_twenty_variations_cost_one_run_and_open_no_weights(tiny, forwards, scene, monkeypatch):
-    from fathom.annotator import runtime, weights
+    from fathom.annotator import runtime
     from fathom.nodes.bundle import FathomBundle
 
     node = FathomBundle()
@@ -310,7 +310,7 @@ def test_twenty_variations_cost_one_run_and_open_no_weights(tiny, forwards, scen
     when = tiny.stat()
     tiny.write_bytes(b"\0" * when.st_size)
     os.utime(tiny, ns=(when.st_atime_ns, when.st_mtime_ns))
-    monkeypatch.setattr(weights, "read", lambda *_: pytest.fail("weights were read"))
+    monkeypatch.setattr("fathom.annotator.estimator.read", lambda *_: pytest.fail("weights were read"))
     opened: list[str] = []
     watching = [True]
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" and watching[0] else None)

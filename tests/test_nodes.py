@@ -118,12 +118,11 @@ def test_estimate_depth_gives_the_picture_and_the_depth(scene):
 def test_a_second_run_opens_no_file(scene, monkeypatch):
     node = NODES_BY_ID["FathomEstimateDepth"]
     first = node().execute(scene, "fathom-tiny", 64)[0]
-    from fathom.annotator import weights
 
     def refuse(*_args, **_kwargs):
         raise AssertionError("a weights file was opened again")
 
-    monkeypatch.setattr(weights, "read", refuse)
+    monkeypatch.setattr("fathom.annotator.estimator.read", refuse)
     assert torch.equal(node().execute(scene, "fathom-tiny", 64)[0], first)
 
 

@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--comfyui", type=Path, required=True)
     parser.add_argument("--controlnet-aux", type=Path)
     parser.add_argument("--kijai", type=Path)
+    parser.add_argument("--only", default="", help="the peers with this in their name")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch", type=int, default=8)
     args = parser.parse_args()
@@ -62,6 +63,7 @@ def main() -> None:
     folder = tempfile.TemporaryDirectory()
     models = Path(folder.name)
     os.environ |= {"AUX_ANNOTATOR_CKPTS_PATH": str(models / "aux"), "HF_HUB_OFFLINE": "1", "FATHOM_PRECISION": "fp32"}
+    os.environ["HF_HUB_CACHE"] = str(models / "hub")
     sys.path.insert(0, str(args.comfyui))
     from comfy.cli_args import args as comfy_args  # pyright: ignore[reportMissingImports]
 
@@ -70,7 +72,7 @@ def main() -> None:
 
     folder_paths.models_dir = str(models)
     fathom = module("fathom", ROOT)
-    from networks import checkpoint
+    from networks import checkpoint, repository
     from safetensors.torch import save_file
 
     from fathom.annotator import runtime
@@ -96,8 +98,13 @@ def main() -> None:
     if args.controlnet_aux:
         aux = module("aux_pack", args.controlnet_aux).NODE_CLASS_MAPPINGS
         from custom_controlnet_aux.depth_anything_v2 import DepthAnythingV2Detector  # pyright: ignore
+        from custom_controlnet_aux.midas import MidasDetector  # pyright: ignore
         from custom_controlnet_aux.normalbae import NormalBaeDetector  # pyright: ignore
+        from custom_controlnet_aux.zoe import ZoeDetector  # pyright: ignore
 
+        files["midas-dpt-hybrid"] = repository("midas/Intel--dpt-hybrid-midas", models / "hub")
+        files["zoedepth-nk"] = repository("zoe/Intel--zoedepth-nyu-kitti", models / "hub")
+        midas, zoe = "MiDaS-DepthMapPreprocessor", "Zoe-DepthMapPreprocessor"
         da, bae = "DepthAnythingV2Preprocessor", "BAE-NormalMapPreprocessor"
         vits = "depth_anything_v2_vits.pth"
         cases += [
@@ -112,6 +119,19 @@ def main() -> None:
                 lambda x: aux[bae]().execute(x, 512),
                 lambda x: ours["FathomNormalBae"]().execute(x, "normal-bae", 512),
                 NormalBaeDetector.from_pretrained,
+            ),
+            (
+                # That pack's network sees every picture at 384x384.
+                "controlnet_aux MiDaS hybrid", "FathomMiDaSDepth", 384,
+                lambda x: aux[midas]().execute(x, resolution=384),
+                lambda x: ours["FathomMiDaSDepth"]().execute(x, resolution=384),
+                MidasDetector.from_pretrained,
+            ),
+            (
+                "controlnet_aux ZoeDepth NK", "FathomZoeDepth", 512,
+                lambda x: aux[zoe]().execute(x, 512),
+                lambda x: ours["FathomZoeDepth"]().execute(x, "zoedepth-nk", 512),
+                ZoeDetector.from_pretrained,
             ),
         ]  # fmt: skip
     if args.kijai:
@@ -129,6 +149,8 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {args.repeats}")
     print(f"{'peer':36} {'pictures':>8} {'peer s':>8} {'Fathom s':>9} {'peer / Fathom':>14} {'without loading':>16}")
     for name, _, side, peer, mine, loading in cases:
+        if args.only not in name:
+            continue
         for count in (1, args.batch):
             image = torch.rand(count, side, side, 3, generator=torch.Generator().manual_seed(0))
             runs = {"peer": lambda p=peer, x=image: p(x), "mine": lambda m=mine, x=image: m(x)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,25 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from comfyui_server import ComfyUI, comfyui_checkouts
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One process per processor for the whole suite; none beside this one for tests that are named."""
+    return 0 if config.option.file_or_dir else os.cpu_count() or 1
+
+
+def pytest_configure() -> None:
+    """Processes that share the processors take one thread each."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever has a ComfyUI running does all of its tests; of the others, a file stays together."""
+    for item in items:
+        checkout = getattr(item, "callspec", None) and item.callspec.params.get("comfyui")  # pyright: ignore
+        item.add_marker(pytest.mark.xdist_group(checkout.name if checkout else item.path.stem))
 
 
 def seeded_state(module: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:

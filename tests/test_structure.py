@@ -151,5 +151,5 @@ def test_versions_agree():
 
 def test_every_package_folder_is_installed():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
-    folders = {p.relative_to(ROOT).parts[0] for p in ROOT.glob("*/__init__.py")}
-    assert {f"fathom.{f}" for f in folders} | {"fathom"} == set(packages)
+    folders = {".".join(("fathom", *parts[:-1])) for _, parts in package_files() if parts[-1] == "__init__.py"}
+    assert folders == set(packages)

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hub import COMMIT, Hub
 
 from fathom.annotator import host, weights
-from fathom.annotator.weights import Source
+from fathom.annotator.weights import Source, fetch
 from fathom.errors import WeightsError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -47,7 +47,7 @@ def models(tmp_path, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(weights, "PAUSE", 0.02)
+    monkeypatch.setattr(fetch, "PAUSE", 0.02)
     folder = tmp_path / "annotators"
     monkeypatch.setattr(host, "weight_folders", lambda: [folder, tmp_path / "more"])
     places = {key: [tmp_path / key] for key in ("aux", "depthanything", "diffusers")}
@@ -69,7 +69,7 @@ def put(path: Path, content: bytes = CONTENT) -> Path:
 
 
 def parts(models: Path) -> list[Path]:
-    return list((models / weights.WORKSHOP).glob("*.part"))
+    return list((models / fetch.WORKSHOP).glob("*.part"))
 
 
 def target(models: Path) -> Path:
@@ -174,9 +174,7 @@ def test_download_with_progress_and_hash(models, hub, monkeypatch):
     found = weights.obtain([SOURCE], name="Net")
     assert (found.path, found.origin) == (target(models), "downloaded")
     assert found.path.read_bytes() == CONTENT and parts(models) == []
-    loaded = [
-        n for label, total, unit, n in seen if label.startswith("Downloading") and total == len(CONTENT)
-    ]
+    loaded = [n for label, total, unit, n in seen if label.startswith("Downloading") and total == len(CONTENT)]
     assert sum(loaded) == len(CONTENT)
     count = len(hub.requests)
     assert weights.obtain([SOURCE], name="Net").origin == "annotators"
@@ -193,38 +191,38 @@ def test_every_file_of_a_source_is_fetched_once(models, hub):
 
 
 def test_a_dropped_connection_is_continued_within_the_run(models, hub):
-    hub.drop = 6 * weights.CHUNK + 9
+    hub.drop = 6 * fetch.CHUNK + 9
     assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
     asked = [headers.get("range") for method, _, headers in hub.requests if method == "GET"]
-    assert asked[0] is None and asked[1] == f"bytes={6 * weights.CHUNK}-"
+    assert asked[0] is None and asked[1] == f"bytes={6 * fetch.CHUNK}-"
 
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_lost_connection_is_told_and_the_next_run_goes_on(models, hub, monkeypatch, ranges):
-    original = weights._receive
+    original = fetch._receive
 
     def lose(url, headers, part):
-        hub.drop = 9 * weights.CHUNK
+        hub.drop = 9 * fetch.CHUNK
         if part.size:
             raise ConnectionResetError("the cable is out")
         return original(url, headers, part)
 
-    monkeypatch.setattr(weights, "_receive", lose)
+    monkeypatch.setattr(fetch, "_receive", lose)
     with pytest.raises(WeightsError, match="connection broke after 0.6 MB of 1.0 MB; run again to go on"):
         weights.obtain([SOURCE], name="Net")
     assert not target(models).exists() and weights.find([SOURCE]) is None
-    assert parts(models)[0].stat().st_size == 9 * weights.CHUNK
-    monkeypatch.setattr(weights, "_receive", original)
+    assert parts(models)[0].stat().st_size == 9 * fetch.CHUNK
+    monkeypatch.setattr(fetch, "_receive", original)
     hub.drop, hub.ranges = None, ranges
     assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
-    assert hub.requests[-1][2]["range"] == f"bytes={9 * weights.CHUNK}-"
+    assert hub.requests[-1][2]["range"] == f"bytes={9 * fetch.CHUNK}-"
 
 
 def test_a_hub_with_trouble_is_retried_then_told(models, hub):
     hub.broken = 503
     with pytest.raises(WeightsError, match="answered with error 503"):
         weights.obtain([SOURCE], name="Net")
-    assert hub.count("GET") == weights.RETRIES
+    assert hub.count("GET") == fetch.RETRIES
 
 
 def test_wrong_content_is_refused_and_thrown_away(models, hub):
@@ -250,7 +248,7 @@ def test_a_file_that_the_publisher_replaced_is_not_even_fetched(models, hub):
 
 
 def test_a_foreign_part_is_dropped_and_the_file_fetched_whole(models, hub):
-    put(models / weights.WORKSHOP / f"owner--Annotators--{FILE}.{SHA[:16]}.part", b"z" * 1000)
+    put(models / fetch.WORKSHOP / f"owner--Annotators--{FILE}.{SHA[:16]}.part", b"z" * 1000)
     assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
     assert hub.count("GET") == 2
 
@@ -333,7 +331,7 @@ def test_an_interrupt_stops_at_once_and_the_next_run_goes_on(models, hub, monkey
 
     hub.piece, hub.pace = 1 << 14, 0.02
     if moment == "mid file":
-        monkeypatch.setattr(weights, "CHUNK", 1 << 14)
+        monkeypatch.setattr(fetch, "CHUNK", 1 << 14)
     monkeypatch.setattr(host, "check_interrupt", check)
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(Cancelled):
@@ -383,8 +381,8 @@ def test_a_small_disk_is_seen_before_the_download(small_disk, hub):
 
 
 def test_a_disk_that_fills_up_meanwhile(small_disk, hub, monkeypatch):
-    usage = weights.shutil.disk_usage(small_disk)
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda _: usage._replace(free=1 << 40))
+    usage = fetch.shutil.disk_usage(small_disk)
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage._replace(free=1 << 40))
     with pytest.raises(WeightsError, match="disk is full .*No space left"):
         weights.obtain([SOURCE], name="Net")
     assert not target(small_disk).exists()
@@ -403,6 +401,7 @@ import logging, sys
 from pathlib import Path
 logging.basicConfig()
 from fathom.annotator import host, weights
+from fathom.errors import WeightsError
 assert not {"huggingface_hub", "safetensors", "timm", "transformers"} & set(sys.modules), "start-up must be light"
 host.weight_folders = lambda: [Path(sys.argv[1])]
 host.neighbour_folders = lambda: {}
@@ -410,7 +409,7 @@ source = weights.Source(sys.argv[2], sys.argv[3], sha256=sys.argv[4], size=int(s
 print("ready", flush=True)
 try:
     print(weights.obtain([source], name="Net").origin)
-except weights.WeightsError as error:
+except WeightsError as error:
     print(error)
 """
 
@@ -423,7 +422,7 @@ def child(models: Path, hub: Hub, **env: str) -> subprocess.Popen[str]:
 
 
 def test_of_two_processes_one_fetches_and_when_it_dies_the_other_goes_on(models, hub):
-    hub.piece = 2 * weights.CHUNK
+    hub.piece = 2 * fetch.CHUNK
     hub.gate.clear()
     children = {f"Bearer {token}": child(models, hub, HF_TOKEN=token) for token in ("hf_a", "hf_b")}
     for process in children.values():
@@ -440,15 +439,13 @@ def test_of_two_processes_one_fetches_and_when_it_dies_the_other_goes_on(models,
     (second,) = children.values()
     assert second.communicate()[0] == "downloaded\n"
     assert target(models).read_bytes() == CONTENT and parts(models) == []
-    assert hub.count("GET") == 2 and hub.requests[-1][2]["range"] == f"bytes={2 * weights.CHUNK}-"
+    assert hub.count("GET") == 2 and hub.requests[-1][2]["range"] == f"bytes={2 * fetch.CHUNK}-"
 
 
 def test_of_two_threads_only_one_fetches(models, hub):
     hub.pace = 0.01
     got: list[weights.Found] = []
-    threads = [
-        threading.Thread(target=lambda: got.append(weights.obtain([SOURCE], name="Net"))) for _ in "ab"
-    ]
+    threads = [threading.Thread(target=lambda: got.append(weights.obtain([SOURCE], name="Net"))) for _ in "ab"]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,0 +1,32 @@
+"""The weights store: where a model file lies, how it is fetched, whether it can be trusted, how it is
+loaded.
+
+Places are searched in this order: the path that the caller gave, Fathom's own folders, the folders of other
+packs, the Hugging Face cache, and last the network. What is found is never asked for over the network.
+
+A download gets its final name only when its size and hash are right, so a file under that name needs no
+second hashing; whatever is found is checked by size alone, and strict loading does the rest. `survey`
+hashes on request.
+"""
+
+from .checkpoint import Checkpoint, read
+from .fetch import obtain
+from .search import find, resolve
+from .sources import Found, Source
+from .strict import load_strict
+from .verification import Checked, Verdict, survey, verify
+
+__all__ = [
+    "Checked",
+    "Checkpoint",
+    "Found",
+    "Source",
+    "Verdict",
+    "find",
+    "load_strict",
+    "obtain",
+    "read",
+    "resolve",
+    "survey",
+    "verify",
+]

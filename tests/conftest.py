@@ -79,6 +79,22 @@ def scene() -> torch.Tensor:
     return torch.stack([red, green, blue], -1).clamp(0, 1)[None]
 
 
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """A function that runs `fathom ARGUMENTS` in this process: (exit status, stdout, stderr)."""
+    from fathom import cli
+
+    def call(*arguments: object) -> tuple[Any, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fathom", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            raise SystemExit(0)
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def tiny_annotator(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A function id -> Annotator: the estimator's tiny variant with seeded weights, through the real loading path."""

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import fathom
-from fathom import cli
 from fathom.signals.files import load_depth
 
 
@@ -23,25 +22,13 @@ def photo(tmp_path, scene):
     return path
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A function that runs `fathom ARGUMENTS` in this process: (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fathom", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return call
-
-
 def test_the_installed_command_annotates_offline(tmp_path, photo):
     done = subprocess.run(
         [sys.executable, "-m", "fathom", "annotate", str(photo), "-o", str(tmp_path / "out")],
-        capture_output=True, text=True, cwd=tmp_path, env={"PATH": "", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": "", "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     target = tmp_path / "out" / "photo_depth.png"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fathom import Depth, cli
+from fathom import Depth
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.files import load_depth, save_depth
 from fathom.tools.atmosphere import band_style, fog
@@ -20,18 +20,9 @@ from fathom.tools.sobel import sobel_normals
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(run):
     """A function that runs `fathom tool ARGUMENTS` in this process: (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fathom", "tool", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, err
-
-    return call
+    return partial(run, "tool")
 
 
 @pytest.fixture

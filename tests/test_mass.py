@@ -21,7 +21,6 @@ sys.path.insert(0, os.path.dirname(__file__))
 from mass_runs import annotate, killed_at, photo, results, tree
 
 import fathom
-from fathom import cli
 from fathom.mass import pipeline, sources, stores
 from fathom.mass.decode import decode
 from fathom.mass.job import Job, Wanted, chunks
@@ -41,16 +40,12 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """A function that runs `fathom ARGUMENTS` in this process: (exit status, stdout, stderr)."""
+def run(run):
+    """A function that runs `fathom ARGUMENTS` in this process: (exit status, stdout, stderr in one line)."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fathom", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            raise SystemExit(0)
-        out, err = capsys.readouterr()
-        return ended.value.code or 0, out, " ".join(err.split())
+        status, out, err = run(*arguments)
+        return status, out, " ".join(err.split())
 
     return call
 

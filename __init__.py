@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import FathomError, PictureError, SettingError, SignalError, WeightsError
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRECTORY
-from .signals import Depth, Normals, Segmentation
+from .signals import Depth, Intrinsics, Normals, Segmentation
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "WEB_DIRECTORY",
     "Depth",
     "FathomError",
+    "Intrinsics",
     "Normals",
     "PictureError",
     "Segmentation",
@@ -57,7 +58,8 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Annotator:
-    """Load an estimator by id. The result is called with pictures and returns Depth, Normals or Segmentation.
+    """Load an estimator by id. The result is called with pictures and returns Depth, Normals, Segmentation or
+    Intrinsics.
 
     weights: a checkpoint file or a Hugging Face style folder (config.json + weights); None = find it in the model
     folders or download it. device: None = the best there is. dtype: None = float32.

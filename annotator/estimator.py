@@ -14,7 +14,7 @@ from ..signals import Signal
 from .sizing import Fit, Size
 from .weights import Checkpoint, Found, Source, read
 
-Produces = Literal["depth", "normals", "segmentation"]
+Produces = Literal["depth", "normals", "segmentation", "intrinsics"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

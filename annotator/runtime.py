@@ -43,7 +43,7 @@ class Annotator:
     @property
     def network(self) -> nn.Module:
         """The bare network, eval, on its device: normalised (B,3,h,w) in, raw out as published: depth (B,h,w),
-        normals (B,3,h,w), class scores (B,C,h,w)."""
+        normals (B,3,h,w), class scores (B,C,h,w), intrinsic maps (B,3n,h,w)."""
         return self._resident.ready(0)
 
     @property
@@ -74,8 +74,8 @@ class Annotator:
         result, aspect kept; 0 = the picture's own size; None = the published inference rule, result at the
         picture's own size. options: the estimator's own, see `Estimator.options`.
 
-        Returns Depth, Normals or Segmentation on the host's output device. Raises PictureError or SettingError for
-        bad input, and the host's interrupt when the user cancels.
+        Returns Depth, Normals, Segmentation or Intrinsics on the host's output device. Raises PictureError or
+        SettingError for bad input, and the host's interrupt when the user cancels.
         """
         if resolution is not None:
             check_resolution(resolution)

@@ -49,5 +49,5 @@ def estimator(id: str) -> Estimator:
 
 
 def ids(produces: str) -> list[str]:
-    """The ids of the estimators that produce "depth", "normals" or "segmentation"."""
+    """The ids of the estimators that produce "depth", "normals", "segmentation" or "intrinsics"."""
     return [e.id for e in estimators().values() if e.produces == produces]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError
-from . import Depth, Normals, Segmentation, Signal
+from . import Depth, Intrinsics, Normals, Segmentation, Signal, exr
 from .files import FORMATS, encode_depth, write_whole
 from .opencv import opencv
 
@@ -20,6 +21,7 @@ KINDS = {
     "depth": ("png", "png16", "exr", "npz", "safetensors", "webp"),
     "normals": ("png", "png16", "npz", "safetensors", "webp"),
     "segmentation": ("png", "npz", "safetensors", "webp"),
+    "intrinsics": ("png", "png16", "exr", "npz", "safetensors", "webp"),
 }
 
 
@@ -31,12 +33,14 @@ def save_image(image: Tensor, path: str | Path, bits: int = 8) -> None:
     write_whole({Path(path): _png(image, bits)})
 
 
-def save_signal(signal: Signal, path: str | Path, format: str) -> None:
+def save_signal(signal: Signal, path: str | Path, format: str) -> list[Path]:
     """Write a signal of one picture; formats and SettingError as in `encode_signal`. Whole or not at all.
 
-    Raises FathomError when the file cannot be written.
+    Returns the files written. Raises FathomError when one cannot be.
     """
-    write_whole(encode_signal(signal, path, format))
+    files = encode_signal(signal, path, format)
+    write_whole(files)
+    return list(files)
 
 
 def check_format(kind: str, format: str) -> None:
@@ -50,12 +54,17 @@ def encode_signal(signal: Signal, path: str | Path, format: str) -> dict[Path, b
 
     format: "png" = the ControlNet picture in 8 bits, "webp" = the same, lossless, a third smaller. "png16" = depth in
     16 bits with a JSON sidecar, normals in 16 bits. "exr" = depth in float32. "npz", "safetensors" = the numbers of
-    any signal: depth as in `files`, `vectors` of normals, `labels` and class names of a segmentation.
+    any signal: depth as in `files`, `vectors` of normals, `labels` and class names of a segmentation, each layer of
+    intrinsics by its name.
+
+    Pictures of intrinsics, in linear light as "exr", are one file for each layer: <stem>_<layer>.<suffix>.
 
     Raises SettingError for a format that the signal does not have.
     """
     check_format(type(signal).__name__.lower(), format)
     path = Path(path)
+    if isinstance(signal, Intrinsics) and format not in ("npz", "safetensors"):
+        return {path.with_name(f"{path.stem}_{n}{path.suffix}"): _layer(signal, n, format) for n in signal.names}
     if format == "png":
         return {path: _png(signal.to_image()[0], 8)}
     if format == "webp":
@@ -65,6 +74,15 @@ def encode_signal(signal: Signal, path: str | Path, format: str) -> dict[Path, b
     if format == "png16":
         return {path: _png(signal.to_image()[0], 16)}
     return {path: _npz(signal) if format == "npz" else _safetensors(signal)}
+
+
+def _layer(signal: Intrinsics, name: str, format: str) -> bytes:
+    if format != "exr":
+        image = signal.to_image(name)[0]
+        return _webp(image) if format == "webp" else _png(image, 16 if format == "png16" else 8)
+    light = signal.to_image(name, "linear")[0].cpu()
+    texts = {"fathom": json.dumps({"fathom": "intrinsics", "source": signal.source, **asdict(signal.layer(name))})}
+    return exr.encode(light if signal.layer(name).channels == 3 else light[..., 0], texts)
 
 
 def _levels(image: Tensor, bits: int) -> Any:
@@ -90,11 +108,14 @@ def _webp(image: Tensor) -> bytes:
     return out.getvalue()
 
 
-def _npz(signal: Normals | Segmentation) -> bytes:
+def _npz(signal: Normals | Segmentation | Intrinsics) -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
-    if isinstance(signal, Normals):
+    if isinstance(signal, Intrinsics):
+        maps: dict[str, Any] = {name: signal.map(name).cpu().numpy() for name in signal.names}
+        np.savez_compressed(buffer, **maps, layers=json.dumps([asdict(x) for x in signal.layers]), source=signal.source)
+    elif isinstance(signal, Normals):
         np.savez_compressed(buffer, vectors=signal.vectors.cpu().numpy(), source=signal.source)
     else:
         labels = signal.labels.cpu().numpy().astype(np.int16)
@@ -102,11 +123,15 @@ def _npz(signal: Normals | Segmentation) -> bytes:
     return buffer.getvalue()
 
 
-def _safetensors(signal: Normals | Segmentation) -> bytes:
+def _safetensors(signal: Normals | Segmentation | Intrinsics) -> bytes:
     from safetensors.torch import save
 
     # One text: the order of several would change from run to run.
     about: dict[str, Any] = {"fathom": type(signal).__name__.lower(), "source": signal.source}
+    if isinstance(signal, Intrinsics):
+        about["layers"] = [asdict(layer) for layer in signal.layers]
+        maps = {name: signal.map(name).cpu().contiguous() for name in signal.names}
+        return save(maps, {"fathom": json.dumps(about)})
     if isinstance(signal, Normals):
         return save({"vectors": signal.vectors.cpu().contiguous()}, {"fathom": json.dumps(about)})
     about["names"] = signal.names

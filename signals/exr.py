@@ -1,4 +1,4 @@
-"""One float32 plane in an OpenEXR file, through PyAV, which ComfyUI ships.
+"""One float32 plane, or one colour picture, in an OpenEXR file, through PyAV, which ComfyUI ships.
 
 FFmpeg's coder is exact for float32 in both directions (NaN and infinity included; PyAV 14.2 to 18) and reads every
 common compression, but knows one grey channel only, called Y. So the channel's name is changed in the file's
@@ -22,18 +22,20 @@ _DEPTH_NAMES = ("Z", "depth", "Y")
 
 
 def encode(plane: Tensor, texts: Mapping[str, str]) -> bytes:
-    """The file of `plane` float32 (H,W): one channel Z, float, ZIP. texts: string attributes of the header; the format
-    cuts their names to 31 ASCII characters."""
+    """The file of `plane` float32 (H,W): one channel Z, float, ZIP; or of a colour (H,W,3): R, G, B. texts: string
+    attributes of the header; the format cuts their names to 31 ASCII characters."""
     from av import VideoFrame
     from av.codec import CodecContext
 
-    height, width = plane.shape
+    height, width = plane.shape[:2]
+    # FFmpeg's planes of a colour are green, blue, red.
+    kind, planes = ("grayf32le", [plane]) if plane.ndim == 2 else ("gbrpf32le", [plane[..., c] for c in (1, 2, 0)])
     coder = CodecContext.create("exr", "w")
-    coder.width, coder.height, coder.pix_fmt, coder.time_base = width, height, "grayf32le", Fraction(1, 1)  # pyright: ignore[reportAttributeAccessIssue]
+    coder.width, coder.height, coder.pix_fmt, coder.time_base = width, height, kind, Fraction(1, 1)  # pyright: ignore[reportAttributeAccessIssue]
     coder.options = {"compression": "zip16", "format": "float"}
-    frame = VideoFrame(width, height, "grayf32le")
-    into = torch.frombuffer(frame.planes[0], dtype=torch.float32).view(height, -1)
-    into[:, :width] = plane
+    frame = VideoFrame(width, height, kind)
+    for into, values in zip(frame.planes, planes, strict=True):
+        torch.frombuffer(into, dtype=torch.float32).view(height, -1)[:, :width] = values
     data = b"".join(bytes(p) for p in [*coder.encode(frame), *coder.encode(None)])  # pyright: ignore[reportAttributeAccessIssue]
     attributes, end = _attributes(data)
     name = attributes["channels"][1]
@@ -41,7 +43,7 @@ def encode(plane: Tensor, texts: Mapping[str, str]) -> bytes:
     chunks = -(-height // 16)
     offsets = [o + len(extra) for o in struct.unpack_from(f"<{chunks}Q", data, end)]
     table = struct.pack(f"<{chunks}Q", *offsets)
-    head = data[:name] + b"Z" + data[name + 1 : end - 1]
+    head = data[: end - 1] if plane.ndim == 3 else data[:name] + b"Z" + data[name + 1 : end - 1]
     return b"".join([head, extra, b"\0", table, data[end + len(table) :]])
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .depth import Depth, DepthLook
+from .intrinsics import Intrinsics
 from .normals import Normals
 from .segmentation import Segmentation
 
@@ -25,7 +26,7 @@ def thumbnails(result: Any, side: int = SIDE, most: int = MOST) -> list[Tensor]:
     """
     if isinstance(result, (list, tuple)):
         return [small for part in result[:most] for small in thumbnails(part, side, most)][:most]
-    if not isinstance(result, (Tensor, Depth, Normals, Segmentation)):
+    if not isinstance(result, (Tensor, Depth, Normals, Segmentation, Intrinsics)):
         return []
     return [_small(_picture(result, i), side) for i in _evenly(len(result), most)]
 

@@ -1,4 +1,4 @@
-"""Depth, Normals, Segmentation: conventions, normalisation, rendering, refusals."""
+"""Depth, Normals, Segmentation, Intrinsics: conventions, normalisation, rendering, refusals."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fathom import Depth, Normals, Segmentation, SettingError, SignalError
-from fathom.signals import DepthLook, Palette
+from fathom import Depth, Intrinsics, Normals, Segmentation, SettingError, SignalError
+from fathom.signals import DepthLook, Layer, Palette
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.field import AHEAD, percentiles, scene_cuts, sketches
 from fathom.signals.normals import unit_vectors
@@ -317,3 +317,67 @@ def test_labels_outside_the_palette_are_refused():
         Segmentation(torch.full((1, 1, 1), 150), Palette.named("ade20k"))
     with pytest.raises(SignalError, match="int64"):
         Segmentation(torch.zeros(1, 1, 1), Palette.named("ade20k"))
+
+
+# -------------------------------------------------------------------------------------------- intrinsics
+
+LAYERS = (Layer("albedo", 3, "srgb"), Layer("roughness", 1), Layer("shading", 3, "linear", up_to_scale=True))
+
+
+def taken_apart(batch=2):
+    values = torch.rand(batch, 4, 5, 7, generator=torch.Generator().manual_seed(8))
+    values[..., 4:] *= torch.tensor([0.2, 0.6])[:batch, None, None, None]
+    return Intrinsics(values, LAYERS, "a test")
+
+
+def test_layers_come_apart_in_their_order():
+    made = taken_apart()
+    assert made.names == ("albedo", "roughness", "shading") and len(made) == 2
+    assert torch.equal(made.map("albedo"), made.values[..., :3])
+    assert torch.equal(made.map("roughness"), made.values[..., 3])
+    assert torch.equal(made[1].map("shading"), made.values[1:, ..., 4:])
+    with pytest.raises(SettingError, match="a test has no 'residual': it has albedo, roughness, shading"):
+        made.map("residual")
+
+
+def test_each_layer_renders_by_what_it_is():
+    made = taken_apart()
+    before = made.values.clone()
+    assert torch.equal(made.to_image(), made.map("albedo"))
+    torch.testing.assert_close(made.to_image(space="linear"), made.map("albedo") ** 2.2)
+    for space in ("srgb", "linear"):
+        assert torch.equal(made.to_image("roughness", space), made.map("roughness")[..., None].expand(-1, -1, -1, 3))
+    shading = made.map("shading")
+    assert torch.equal(made.to_image("shading", "linear"), shading)
+    own = shading / shading.amax((1, 2, 3), keepdim=True)
+    torch.testing.assert_close(made.to_image("shading"), own ** (1 / 2.2))
+    torch.testing.assert_close(made.to_image("shading", scope="batch"), (shading / shading.amax()) ** (1 / 2.2))
+    assert torch.equal(made.values, before), "a picture is a copy"
+    with pytest.raises(SignalError, match="srgb, linear"):
+        made.to_image(space="lab")  # type: ignore[arg-type]
+
+
+def test_no_light_renders_black():
+    dark = Intrinsics(torch.zeros(1, 2, 2, 7), LAYERS)
+    assert all(torch.equal(dark.to_image(name), torch.zeros(1, 2, 2, 3)) for name in dark.names)
+
+
+@pytest.mark.parametrize(
+    ("values", "layers", "word"),
+    [
+        (torch.zeros(1, 2, 2, 6), LAYERS, r"\(B,H,W,7\)"),
+        (torch.zeros(1, 2, 2, 7).half(), LAYERS, "float32"),
+        (torch.full((1, 2, 2, 7), math.nan), LAYERS, "28 of 28"),
+        (torch.zeros(1, 2, 2, 6), (LAYERS[0], LAYERS[0]), "names of their own"),
+        (torch.zeros(1, 2, 2, 6), (), "names of their own"),
+    ],
+)
+def test_wrong_intrinsics_cannot_be_made(values, layers, word):
+    with pytest.raises(SignalError, match=word):
+        Intrinsics(values, layers)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 2}, {"space": "lab"}])
+def test_a_wrong_layer_cannot_be_made(wrong):
+    with pytest.raises(SignalError, match="1 or 3 channels"):
+        Layer("albedo", **wrong)

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import FathomError, SettingError
+from ..errors import FathomError, SettingError, SignalError
 from ..signals import Depth, DepthLook, Normals, Palette, Segmentation, Signal
 from ..signals.field import check_shape
 
@@ -296,6 +296,8 @@ def _pack(signal: Signal) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {"vectors": signal.vectors}
         if signal.valid is not None:
             tensors["valid"] = signal.valid.clone()
+    elif not isinstance(signal, Segmentation):
+        raise SignalError(f"a bundle holds {', '.join(PARTS)}, got {type(signal).__name__}.")
     else:
         told["palette"] = asdict(signal.palette)
         small = torch.int16 if len(signal.palette) < 2**15 else torch.int32

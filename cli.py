@@ -132,7 +132,8 @@ def annotate(
             "-f",
             help="png: the ControlNet picture in 8 bits; webp: the same, lossless. png16: depth in 16 bits, black to "
             "white, with a JSON file that turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float. "
-            "npz, safetensors: any signal.",
+            "npz, safetensors: any signal. Of intrinsics each map is a file, NAME_intrinsics_albedo.png and so on; exr "
+            "holds them in linear light.",
         ),
     ] = Format.png,
     resolution: Annotated[
@@ -195,7 +196,7 @@ def annotate(
         float, typer.Option(help="CPU cores of a network. 0 = all; of a Ray worker, 1.", rich_help_panel=_RUN)
     ] = 0,
 ) -> None:
-    """Annotate pictures: write each one's depth, normals or regions into a folder.
+    """Annotate pictures: write each one's depth, normals, regions or intrinsic maps into a folder.
 
     Single photos are written as OUT/NAME_depth.png and so on. Given folders, globs, lists, videos, tars or tables, the
     run keeps a manifest in OUT/.fathom: the same command again goes on where it stopped. Pictures that cannot be read
@@ -247,15 +248,17 @@ def _annotate_photos(
     kind = by_id(estimator).produces
     check_format(kind, format.value)
     targets = _targets(photos, out, kind, format)
+    written: list[Path] = []
     out.mkdir(parents=True, exist_ok=True)
     with _bars(console):
         annotator = load(estimator, weights, device)
         with host.progress(len(photos), annotator.estimator.name, "picture") as bar:
             for photo, target in zip(photos, targets, strict=True):
-                save_signal(annotator(open_picture(photo), resolution), target, format.value)
+                files = save_signal(annotator(open_picture(photo), resolution), target, format.value)
+                written += [target] if target in files else files
                 bar.update()
-    for target in targets:
-        typer.echo(target)
+    for file in written:
+        typer.echo(file)
 
 
 def _annotate_many(

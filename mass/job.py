@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import SettingError
+from ..models import estimator as by_id
 from ..version import __version__
 from .sources import Item
 from .stores import WORK
@@ -155,3 +156,8 @@ def check(job: Job) -> None:
         raise SettingError(f"the chunk must hold 1 to 100000 pictures, got {job.chunk}.")
     if not 0 <= job.batch <= 256:
         raise SettingError(f"the batch must lie in 0..256 (0 = by device), got {job.batch}.")
+    for wanted in job.signals:
+        if job.video == "video" and by_id(wanted.estimator).produces == "intrinsics":
+            raise SettingError(
+                f"{wanted.name} has several maps for each picture, and a video shows one: use --video frames."
+            )

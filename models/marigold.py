@@ -1,8 +1,10 @@
-"""Marigold: depth and surface normals by a diffusion model (Ke et al., CVPR 2024, arXiv 2312.02145; arXiv 2505.09358).
+"""Marigold: depth, surface normals and intrinsic images by a diffusion model.
+
+Ke et al., CVPR 2024, arXiv 2312.02145; arXiv 2505.09358.
 
 The pipelines, the schedulers and the networks are those of diffusers (MarigoldDepthPipeline,
-MarigoldNormalsPipeline); here stand the sizes around them, the loading of the repository's folder and the seeds.
-The repositories for intrinsic images (albedo, shading) give none of Depth, Normals, Segmentation and are left out.
+MarigoldNormalsPipeline, MarigoldIntrinsicsPipeline); here stand the sizes around them, the loading of the repository's
+folder and the seeds.
 """
 
 from __future__ import annotations
@@ -10,41 +12,48 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..annotator import host
-from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option
+from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option, Produces
 from ..annotator.runtime import parameters_on_meta
 from ..annotator.sizing import Fit, Size, bounded
 from ..annotator.weights import Checkpoint, Found, Source, load_strict, read
-from ..errors import WeightsError
-from ..signals import Depth, Normals, Signal
+from ..errors import SignalError, WeightsError
+from ..signals import Depth, Intrinsics, Layer, Normals, Signal
 from ..signals.depth import DepthLook
 from ..signals.normals import unit_vectors
 
 _SCHEDULERS = ("DDIMScheduler", "LCMScheduler")
 _EMPTY_PROMPT = (49406, 49407)  # CLIP's tokens of "": begin and end
 _VAE_SCALE = 8
+_UNKNOWN = (KeyError, TypeError, ValueError, AttributeError, SignalError)
+_LATENT = 4  # channels of the autoencoder's code for one map
+_PIPELINES: dict[str, tuple[str, ...]] = {
+    "depth": ("MarigoldDepthPipeline", "MarigoldPipeline"),
+    "normals": ("MarigoldNormalsPipeline",),
+    "intrinsics": ("MarigoldIntrinsicsPipeline",),
+}
 
 
 class Marigold(nn.Module):
     """The networks of a Marigold repository, driven by diffusers' own pipeline.
 
     config: the contents of model_index.json ("model_index") and of the folders' configurations ("unet", "vae",
-    "scheduler"). normals: which of the two pipelines. text: the embedding of the empty prompt, in place of the
-    text encoder.
+    "scheduler"). produces: what the pipeline predicts. text: the embedding of the empty prompt, in place of the text
+    encoder.
     """
 
-    def __init__(self, config: Mapping[str, Any], normals: bool) -> None:
+    def __init__(self, config: Mapping[str, Any], produces: Produces) -> None:
         super().__init__()
         # diffusers' typed modules export nothing by name.
         diffusers: Any = import_module("diffusers")
-        self.config, self.normals = config, normals
+        self.config, self.produces = config, produces
         self.unet = diffusers.UNet2DConditionModel.from_config(dict(config["unet"]))
         self.vae = diffusers.AutoencoderKL.from_config(dict(config["vae"]))
         self.text: Tensor
@@ -63,7 +72,8 @@ class Marigold(nn.Module):
         seed: int = 0,
         tick: Callable[[], Any] = lambda: None,
     ) -> Tensor:
-        """(B,3,h,w) in -1..1, at the processing resolution -> depth (B,h,w), 0 near to 1 far, or normals (B,3,h,w).
+        """(B,3,h,w) in -1..1, at the processing resolution -> depth (B,h,w), 0 near to 1 far; normals (B,3,h,w); or
+        intrinsic maps (B,3n,h,w), one after the other, in 0..1.
 
         steps: 0 = the repository's default. seed: every picture starts from it anew, so a batch equals single
         runs. tick: called after each denoising step of each member of each ensemble.
@@ -81,8 +91,9 @@ class Marigold(nn.Module):
             ).prediction
             for picture in pixels.split(1)
         ]
-        result = torch.cat(parts)
-        return result if self.normals else result[:, 0]
+        # Of one picture, the maps of a decomposition come as a batch of their own.
+        result = torch.stack(parts).flatten(1, 2)
+        return result[:, 0] if self.produces == "depth" else result
 
     def _pipeline(self, tick: Callable[[], Any]) -> Any:
         from diffusers.pipelines.marigold.marigold_image_processing import MarigoldImageProcessor
@@ -96,12 +107,14 @@ class Marigold(nn.Module):
             "text_encoder": None,
             "tokenizer": None,
         }
-        if self.normals:
+        if self.produces == "normals":
             pipe = diffusers.MarigoldNormalsPipeline(
                 **parts,
                 prediction_type="normals",
                 use_full_z_range=index.get("use_full_z_range", True),
             )
+        elif self.produces == "intrinsics":
+            pipe = diffusers.MarigoldIntrinsicsPipeline(**parts, prediction_type="intrinsics")
         else:
             pipe = diffusers.MarigoldDepthPipeline(
                 **parts,
@@ -126,9 +139,11 @@ class Marigold(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class MarigoldEstimator(Estimator):
-    """config: the configuration, as in `Marigold`, of a network that comes as one file; None = the folder's."""
+    """config: the configuration, as in `Marigold`, of a network that comes as one file; None = the folder's.
+    targets: of a decomposition, the maps that it predicts, as model_index.json tells it in "target_properties"."""
 
     config: Mapping[str, Any] | None = None
+    targets: Mapping[str, Any] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------ the network
 
@@ -185,9 +200,8 @@ class MarigoldEstimator(Estimator):
     def adapt(self, checkpoint: Checkpoint) -> Estimator:
         if checkpoint.config is None:
             return self
-        kind = str(checkpoint.config["model_index"].get("_class_name"))
-        depth = ("MarigoldDepthPipeline", "MarigoldPipeline")
-        wanted = ("MarigoldNormalsPipeline",) if self.produces == "normals" else depth
+        index = checkpoint.config["model_index"]
+        kind, wanted = str(index.get("_class_name")), _PIPELINES[self.produces]
         if kind not in wanted:
             raise WeightsError(f"{self.name}: {checkpoint.path} describes a {kind}, expected {' or '.join(wanted)}.")
         scheduler = checkpoint.config["scheduler"].get("_class_name")
@@ -196,13 +210,37 @@ class MarigoldEstimator(Estimator):
                 f"{self.name}: the scheduler beside {checkpoint.path} is {scheduler!r}, "
                 f"expected {' or '.join(_SCHEDULERS)}."
             )
-        return self
+        return self if self.produces != "intrinsics" else self._decomposing(index, checkpoint)
+
+    def _decomposing(self, index: Mapping[str, Any], checkpoint: Checkpoint) -> Estimator:
+        """The estimator with the maps that the folder tells of, where it tells."""
+        targets = index.get("target_properties") or self.targets
+        try:
+            names, count = [layer.name for layer, _ in _layers(targets)], len(targets["target_names"])
+        except _UNKNOWN as error:
+            raise WeightsError(
+                f"{self.name}: {checkpoint.path} describes its maps in target_properties in a way that is not known: "
+                f"{targets!r}."
+            ) from error
+        wanted = [layer.name for layer, _ in _layers(self.targets)]
+        if names != wanted:
+            raise WeightsError(
+                f"{self.name}: {checkpoint.path} predicts {', '.join(names)}; expected {', '.join(wanted)}. Choose the "
+                "estimator that goes with this folder."
+            )
+        assert checkpoint.config is not None  # noqa: S101
+        if (channels := checkpoint.config["unet"].get("out_channels")) != count * _LATENT:
+            raise WeightsError(
+                f"{self.name}: {checkpoint.path} predicts {count} maps, which need {count * _LATENT} channels; its "
+                f"unet/config.json tells of {channels}."
+            )
+        return replace(self, targets=targets)
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
         config = checkpoint.config or self.config
         if config is None:
             raise WeightsError(f"{self.name}: {checkpoint.path} comes without the configuration of its networks.")
-        return Marigold(config, self.produces == "normals")
+        return Marigold(config, self.produces)
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         # The autoencoder is Stable Diffusion 2's, whose file names its attention in the way of diffusers 0.10.
@@ -212,13 +250,16 @@ class MarigoldEstimator(Estimator):
 
     def tiny(self) -> Estimator:
         down, up = ["DownBlock2D", "CrossAttnDownBlock2D"], ["CrossAttnUpBlock2D", "UpBlock2D"]
+        latent = _LATENT * len(self.targets.get("target_names", [""]))
         unet = {
-            **{"in_channels": 8, "out_channels": 4, "block_out_channels": [8, 16], "layers_per_block": 1},
+            **{"in_channels": _LATENT + latent, "out_channels": latent},
+            **{"block_out_channels": [8, 16], "layers_per_block": 1},
             **{"down_block_types": down, "up_block_types": up, "cross_attention_dim": 8, "attention_head_dim": 4},
             **{"norm_num_groups": 4, "use_linear_projection": True},
         }
         vae = {
-            **{"block_out_channels": [4, 4, 4, 8], "layers_per_block": 1, "latent_channels": 4, "norm_num_groups": 2},
+            **{"block_out_channels": [4, 4, 4, 8], "layers_per_block": 1, "latent_channels": _LATENT},
+            **{"norm_num_groups": 2},
             **{"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
         }
         scheduler = {
@@ -265,13 +306,40 @@ class MarigoldEstimator(Estimator):
         if self.produces == "normals":
             # The published frame is ours: x right, y up, z towards the viewer.
             return Normals(unit_vectors(raw.permute(0, 2, 3, 1)), None, self.name)
+        if self.produces == "intrinsics":
+            layers = _layers(self.targets)
+            channels = [channel for layer, first in layers for channel in range(first, first + layer.channels)]
+            values = raw[:, channels].permute(0, 2, 3, 1).contiguous()
+            return Intrinsics(values, tuple(layer for layer, _ in layers), self.name)
         # The published values are 0 at the near plane and 1 at the far plane, which the model chooses.
         return Depth(1 - raw[:, 0], "affine_depth", source=self.name, look=DepthLook(fixed=(0, 1)))
 
     def memory_required(self, batch: int, fit: Fit, dtype: torch.dtype) -> int:
         # One picture after the other.
         network, picture = fit.network[0] * fit.network[1], fit.source[0] * fit.source[1]
-        return network * (self.memory * dtype.itemsize // 4) + picture * 12 * (2 * batch + 2)
+        maps = len(self.targets.get("target_names", [""]))
+        return network * (self.memory * dtype.itemsize // 4) + picture * 12 * maps * (2 * batch + 2)
+
+
+def _layers(targets: Mapping[str, Any]) -> list[tuple[Layer, int]]:
+    """The maps that `targets` (as in MarigoldEstimator) names, each with its first channel in the network's result.
+
+    A target is a colour, or a stack of up to three measures. Raises one of `_UNKNOWN` for a description that is none.
+    """
+    found = []
+    for place, name in enumerate(targets["target_names"]):
+        about = targets[name]
+        if about.get("prediction_space") != "stack":
+            found.append((_layer(name, 3, about), 3 * place))
+            continue
+        for channel, measure in zip(range(3), about["sub_target_names"], strict=True):
+            if measure is not None:
+                found.append((_layer(measure, 1, targets[measure]), 3 * place + channel))
+    return found
+
+
+def _layer(name: str, channels: Literal[1, 3], about: Mapping[str, Any]) -> Layer:
+    return Layer(name, channels, about.get("prediction_space", "srgb"), bool(about.get("up_to_scale", False)))
 
 
 def _options(edge: int = 768) -> tuple[Option, ...]:
@@ -307,14 +375,45 @@ _RAIL = Licence(
 )
 
 
-def _marigold(id: str, name: str, repo: str, about: str, licence: Licence, unet: str | None = None) -> Estimator:
+_ETH_RAIL = Licence("Open RAIL++-M", True, "https://github.com/prs-eth/Marigold/blob/main/LICENSE-MODEL.txt")
+
+_LINEAR = {"prediction_space": "linear", "up_to_scale": False}
+_TO_SCALE = {"prediction_space": "linear", "up_to_scale": True}
+_APPEARANCE = {
+    "target_names": ["albedo", "material"],
+    "albedo": {"prediction_space": "srgb"},
+    "material": {"prediction_space": "stack", "sub_target_names": ["roughness", "metallicity", None]},
+    "roughness": _LINEAR,
+    "metallicity": _LINEAR,
+}
+_LIGHTING = {
+    "target_names": ["albedo", "shading", "residual"],
+    "albedo": _LINEAR,
+    "shading": _TO_SCALE,
+    "residual": _TO_SCALE,
+}
+
+
+def _marigold(
+    id: str,
+    name: str,
+    repo: str,
+    about: str,
+    licence: Licence,
+    unet: str | None = None,
+    produces: Produces = "depth",
+    targets: Mapping[str, Any] | None = None,
+) -> Estimator:
+    # Each further map widens the first and the last convolution of the denoiser.
+    further = len((targets or {}).get("target_names", [""])) - 1
     return MarigoldEstimator(
         id=id,
         name=name,
         family="marigold",
-        produces="normals" if "normals" in repo else "depth",
+        produces=produces,
         licence=licence,
-        parameters=949_576_107,
+        parameters=949_576_107 + further * 23_044,
+        targets=targets or {},
         sources=_sources(repo, unet),
         about=about,
         memory=6500,
@@ -347,5 +446,24 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "prs-eth/marigold-normals-v1-1",
         "Surface normals with fine relief in a few diffusion steps; slow without a GPU.",
         _RAIL,
+        produces="normals",
+    ),
+    _marigold(
+        "marigold-appearance",
+        "Marigold Appearance",
+        "prs-eth/marigold-iid-appearance-v1-1",
+        "What surfaces are like whatever the light: colour, roughness, metal; best indoors, slow without a GPU.",
+        _ETH_RAIL,
+        produces="intrinsics",
+        targets=_APPEARANCE,
+    ),
+    _marigold(
+        "marigold-lighting",
+        "Marigold Lighting",
+        "prs-eth/marigold-iid-lighting-v1-1",
+        "The colour of surfaces, the light on them and what shines, apart; best indoors, slow without a GPU.",
+        _ETH_RAIL,
+        produces="intrinsics",
+        targets=_LIGHTING,
     ),
 )

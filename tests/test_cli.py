@@ -51,6 +51,21 @@ def test_every_format_holds_the_same_depth(run, tmp_path, photo, scene, format):
     torch.testing.assert_close(depth.values, expected.values, rtol=0, atol=step)
 
 
+@pytest.mark.parametrize("format", ["png", "exr", "npz"])
+def test_every_map_of_a_decomposition_is_told(run, tmp_path, photo, scene, format, tiny_annotator, monkeypatch):
+    tiny = tiny_annotator("marigold-lighting")
+    monkeypatch.setattr(fathom, "load", lambda *_: tiny)
+    status, out, _ = run("annotate", photo, "-o", tmp_path / "out", "-f", format, "-e", "marigold-lighting", "-r", "64")
+    names = ["_albedo", "_shading", "_residual"] if format != "npz" else [""]
+    written = [tmp_path / "out" / f"photo_intrinsics{name}.{format}" for name in names]
+    assert status == 0 and out.split() == [str(path) for path in written]
+    if format == "png":
+        made = tiny((scene * 255).round() / 255, 64)
+        for path, name in zip(written, made.names, strict=True):
+            levels = (made.to_image(name)[0].numpy() * 255).round()
+            assert np.abs(np.asarray(Image.open(path)).astype(float) - levels).max() <= 1
+
+
 def test_upright_by_exif(run, tmp_path):
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()

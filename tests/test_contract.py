@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import fathom
-from fathom import Depth, FathomError, Normals, PictureError, Segmentation, SettingError
+from fathom import Depth, FathomError, Intrinsics, Normals, PictureError, Segmentation, SettingError
 from fathom.annotator.sizing import result_size
 from fathom.models import collect, estimator, ids
 
@@ -31,7 +31,7 @@ def representatives():
     return list(seen.values())
 
 
-TYPES = {"depth": Depth, "normals": Normals, "segmentation": Segmentation}
+TYPES = {"depth": Depth, "normals": Normals, "segmentation": Segmentation, "intrinsics": Intrinsics}
 
 
 @pytest.fixture(params=representatives())
@@ -42,7 +42,8 @@ def tiny(request, tiny_annotator):
 
 def values(signal):
     """The tensor of a signal."""
-    return getattr(signal, {Depth: "values", Normals: "vectors", Segmentation: "labels"}[type(signal)])
+    names = {Depth: "values", Normals: "vectors", Segmentation: "labels", Intrinsics: "values"}
+    return getattr(signal, names[type(signal)])
 
 
 def assert_same(one, other, exactly=False):
@@ -96,7 +97,7 @@ def test_an_unknown_id_names_its_neighbours():
 
 def test_ids_by_kind():
     assert "fathom-tiny" in ids("depth")
-    assert sorted(ids("depth") + ids("normals") + ids("segmentation")) == sorted(EVERY)
+    assert sorted(id for kind in TYPES for id in ids(kind)) == sorted(EVERY)
 
 
 # ------------------------------------------------------------------------------- the way of a picture

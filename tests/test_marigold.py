@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,35 @@ from fathom.annotator import host, runtime
 from fathom.annotator.sizing import MAX_NETWORK_PIXELS
 from fathom.models import estimator
 
-IDS = {"depth": "marigold-depth", "normals": "marigold-normals"}
+IDS = {
+    "depth": "marigold-depth",
+    "normals": "marigold-normals",
+    "appearance": "marigold-appearance",
+    "lighting": "marigold-lighting",
+}
+PIPELINES = {
+    "depth": "MarigoldDepthPipeline",
+    "normals": "MarigoldNormalsPipeline",
+    "appearance": "MarigoldIntrinsicsPipeline",
+    "lighting": "MarigoldIntrinsicsPipeline",
+}
+# As the repositories' own model_index.json tells.
+MEASURE = {"prediction_space": "linear", "up_to_scale": False}
+TARGETS = {
+    "appearance": {
+        "target_names": ["albedo", "material"],
+        "albedo": {"prediction_space": "srgb"},
+        "material": {"prediction_space": "stack", "sub_target_names": ["roughness", "metallicity", None]},
+        "roughness": MEASURE,
+        "metallicity": MEASURE,
+    },
+    "lighting": {
+        "target_names": ["albedo", "shading", "residual"],
+        "albedo": MEASURE,
+        "shading": {"prediction_space": "linear", "up_to_scale": True},
+        "residual": {"prediction_space": "linear", "up_to_scale": True},
+    },
+}
 DDIM = {
     **{"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
     **{"prediction_type": "v_prediction", "timestep_spacing": "trailing", "rescale_betas_zero_snr": True},
@@ -47,8 +76,9 @@ def make_folder(root: Path, kind: str, scheduler: dict[str, Any]) -> Path:
     seed(CLIPTextModel(CLIPTextConfig(vocab_size=49408, **sizes))).save_pretrained(root / "text_encoder")
     (root / "scheduler").mkdir()
     (root / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
-    name = {"depth": "MarigoldDepthPipeline", "normals": "MarigoldNormalsPipeline"}[kind]
-    index = {"_class_name": name, "default_denoising_steps": 3, "default_processing_resolution": 768}
+    index = {"_class_name": PIPELINES[kind], "default_denoising_steps": 3, "default_processing_resolution": 768}
+    if kind in TARGETS:
+        index["target_properties"] = TARGETS[kind]
     (root / "model_index.json").write_text(json.dumps(index))
     return root
 
@@ -75,8 +105,14 @@ def official(folder: Path, kind: str) -> Any:
         "text_encoder": CLIPTextModel.from_pretrained(folder / "text_encoder"),
         "tokenizer": None,
     }
-    cls = {"depth": diffusers.MarigoldDepthPipeline, "normals": diffusers.MarigoldNormalsPipeline}[kind]
-    pipe = cls(**parts, prediction_type=kind, default_denoising_steps=3, default_processing_resolution=64)
+    own = {"target_properties": TARGETS[kind]} if kind in TARGETS else {}
+    pipe = getattr(diffusers, PIPELINES[kind])(
+        **parts,
+        **own,
+        prediction_type="intrinsics" if kind in TARGETS else kind,
+        default_denoising_steps=3,
+        default_processing_resolution=64,
+    )
     with torch.no_grad():
         pipe.empty_text_embedding = parts["text_encoder"](torch.tensor([[49406, 49407]]))[0]
     pipe.set_progress_bar_config(disable=True)
@@ -115,6 +151,13 @@ def test_equals_diffusers(folders: Any, kind: str, scheduler: str, steps: int, m
     if kind == "depth":
         assert ours.kind == "affine_depth"
         torch.testing.assert_close(1 - ours.values, expected[:, 0], atol=1e-5, rtol=0)
+    elif kind == "appearance":
+        assert ours.names == ("albedo", "roughness", "metallicity")
+        maps = [expected[0], expected[1, 0:1], expected[1, 1:2]]
+        torch.testing.assert_close(ours.values[0].permute(2, 0, 1), torch.cat(maps), atol=1e-5, rtol=0)
+    elif kind == "lighting":
+        assert ours.names == ("albedo", "shading", "residual")
+        torch.testing.assert_close(ours.values[0].permute(2, 0, 1), expected.flatten(0, 1), atol=1e-5, rtol=0)
     else:
         torch.testing.assert_close(ours.vectors.permute(0, 3, 1, 2), expected, atol=1e-5, rtol=0)
 
@@ -128,6 +171,83 @@ def test_same_seed_same_bytes_and_batch_equals_singles(folders: Any) -> None:
     assert not torch.equal(together, annotator(batch, seed=6, **options).values)
     for i in range(3):
         assert torch.equal(together[i], annotator(batch[i : i + 1], seed=5, **options).values[0])
+
+
+@pytest.mark.parametrize("kind", list(TARGETS))
+def test_a_decomposition_looks_as_diffusers_shows_it(folders: Any, kind: str) -> None:
+    pipe, image = official(folders[kind, "ddim"], kind), picture()
+    start = {"ensemble_size": 3, "processing_resolution": 64}
+    raw = pipe(
+        image.permute(0, 3, 1, 2), generator=torch.Generator().manual_seed(4), output_type="pt", **start
+    ).prediction
+    (shown,) = pipe.image_processor.visualize_intrinsics(raw, TARGETS[kind])
+    ours = loaded(folders[kind, "ddim"], kind)(image, seed=4, **start)
+    colours = [layer for layer in ours.layers if layer.channels == 3]
+    assert len(colours) == {"appearance": 1, "lighting": 3}[kind]
+    for layer in colours:
+        levels = torch.from_numpy(np.array(shown[layer.name])) / 255
+        # There 8 bits round down.
+        torch.testing.assert_close(ours.to_image(layer.name)[0], levels, atol=1 / 255 + 1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", list(TARGETS))
+def test_a_decomposition_is_the_same_for_a_seed_and_for_each_picture_of_a_batch(folders: Any, kind: str) -> None:
+    annotator = loaded(folders[kind, "ddim"], kind)
+    batch = picture(24, 40, 3)
+    before = batch.clone()
+    options = {"steps": 1, "ensemble_size": 3, "processing_resolution": 64}
+    together = annotator(batch, seed=5, **options).values
+    assert torch.equal(batch, before)
+    assert torch.equal(together, annotator(batch, seed=5, **options).values)
+    assert not torch.equal(together, annotator(batch, seed=6, **options).values)
+    for i in range(3):
+        assert torch.equal(together[i], annotator(batch[i : i + 1], seed=5, **options).values[0])
+    opaque = torch.cat([batch, torch.ones(3, 24, 40, 1)], -1)
+    assert torch.equal(together, annotator(opaque, seed=5, **options).values)
+
+
+def test_the_folder_tells_the_space_of_each_map(folders: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    shutil.copytree(folders["lighting", "ddim"], folder)
+    path = folder / "model_index.json"
+    index = json.loads(path.read_text())
+    index["target_properties"]["albedo"] = {"prediction_space": "srgb"}
+    path.write_text(json.dumps(index))
+    found = loaded(folder, "lighting")(picture(16, 16), steps=1, processing_resolution=64)
+    assert [layer.space for layer in found.layers] == ["srgb", "linear", "linear"]
+    assert [layer.up_to_scale for layer in found.layers] == [False, True, True]
+    del index["target_properties"]
+    path.write_text(json.dumps(index))
+    found = loaded(folder, "lighting")(picture(16, 16), steps=1, processing_resolution=64)
+    assert [layer.space for layer in found.layers] == ["linear"] * 3
+
+
+@pytest.mark.parametrize(
+    ("targets", "word"),
+    [
+        (TARGETS["appearance"], "predicts albedo, roughness, metallicity; expected albedo, shading, residual"),
+        ({"target_names": ["albedo"]}, "not known"),
+        ({"target_names": 3}, "not known"),
+        (TARGETS["lighting"] | {"albedo": {"prediction_space": "lab"}}, "not known"),
+        (TARGETS["lighting"] | {"albedo": {"prediction_space": "stack", "sub_target_names": ["a"]}}, "not known"),
+    ],
+)
+def test_other_maps_are_told(folders: Any, tmp_path: Path, targets: Any, word: str) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(folders["lighting", "ddim"], folder)
+    path = folder / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_properties": targets}))
+    with pytest.raises(fathom.WeightsError, match=word):
+        loaded(folder, "lighting")
+
+
+def test_a_decomposition_with_too_few_channels_is_told(folders: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "narrow"
+    shutil.copytree(folders["lighting", "ddim"], folder)
+    path = folder / "unet/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"out_channels": 8}))
+    with pytest.raises(fathom.WeightsError, match="3 maps, which need 12 channels"):
+        loaded(folder, "lighting")
 
 
 def test_the_grey_picture_is_the_prediction_turned_round(folders: Any) -> None:
@@ -233,6 +353,10 @@ def test_old_attention_names_load(folders: Any, tmp_path: Path) -> None:
 def test_wrong_folders_are_told(folders: Any, tmp_path: Path) -> None:
     with pytest.raises(fathom.WeightsError, match="MarigoldNormalsPipeline"):
         loaded(folders["depth", "ddim"], "normals")
+    with pytest.raises(fathom.WeightsError, match="expected albedo, shading, residual"):
+        loaded(folders["appearance", "ddim"], "lighting")
+    with pytest.raises(fathom.WeightsError, match="expected MarigoldIntrinsicsPipeline"):
+        loaded(folders["depth", "ddim"], "appearance")
     with pytest.raises(fathom.WeightsError, match="is one file"):
         loaded(folders["depth", "ddim"] / "unet/diffusion_pytorch_model.safetensors", "depth")
     broken = tmp_path / "broken"
@@ -254,11 +378,13 @@ def test_bad_options(bad: dict[str, int]) -> None:
         estimator("marigold-depth").settings(bad)
 
 
-def test_parameters_of_the_published_networks() -> None:
-    marigold: Any = estimator("marigold-depth")
+@pytest.mark.parametrize(("kind", "maps"), [("depth", 1), ("appearance", 2), ("lighting", 3)])
+def test_parameters_of_the_published_networks(kind: str, maps: int) -> None:
+    marigold: Any = estimator(IDS[kind])
     blocks = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
     unet = {
-        **{"in_channels": 8, "out_channels": 4, "cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20]},
+        **{"in_channels": 4 + 4 * maps, "out_channels": 4 * maps},
+        **{"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20]},
         **{"down_block_types": blocks[0], "up_block_types": blocks[1], "use_linear_projection": True},
     }
     vae = {

@@ -90,6 +90,27 @@ def test_every_format(tmp_path, format):
         assert load_depth(path).values.shape == (1, 50, 50)
 
 
+@pytest.mark.parametrize("layout", ["tree", "shards"])
+def test_every_map_of_a_decomposition_is_written_and_resumed(tmp_path, monkeypatch, tiny_annotator, layout):
+    from fathom.annotator import runtime
+
+    photo(tmp_path / "in" / "x.png", 3)
+    tiny = tiny_annotator("marigold-appearance")
+    monkeypatch.setattr(runtime, "load", lambda *_: tiny)
+    how = {"signals": ["intrinsics=marigold-appearance:png"], "layout": layout}
+    assert annotate(tmp_path / "in", tmp_path / "out", **how).done == 1
+    maps = ("albedo", "roughness", "metallicity")
+    if layout == "tree":
+        assert results(tmp_path / "out") == {f"x_intrinsics_{name}.png" for name in maps}
+        (tmp_path / "out" / "x_intrinsics_roughness.png").unlink()
+    else:
+        with tarfile.open(tmp_path / "out" / "000000.tar") as tar:
+            assert tar.getnames() == [f"x.intrinsics_{name}.png" for name in maps]
+        (tmp_path / "out" / "000000.tar").unlink()
+    again = annotate(tmp_path / "in", tmp_path / "out", **how)
+    assert again.done == 1 and again.skipped == 0
+
+
 def test_shards_hold_every_result_in_order_under_webdataset_keys(photos, tmp_path):
     annotate(photos, tmp_path / "out", layout="shards", chunk=6)
     assert results(tmp_path / "out") == {"000000.tar", "000001.tar", "000002.tar", "failed.jsonl"}
@@ -235,6 +256,7 @@ def test_settings_that_cannot_be_are_told_before_anything_is_written(run, photos
         ([photos, "-o", tmp_path / "o", "-s", "depth"], "name=estimator"),
         ([photos, "-o", tmp_path / "o", "-s", "n=normal-bae:exr"], "normals can be written as"),
         ([photos, "-o", tmp_path / "o", "-s", "a=fathom-tiny", "-s", "a=fathom-tiny"], "are called 'a'"),
+        ([photos, "-o", tmp_path / "o", "-e", "marigold-lighting", "--video", "video"], "use --video frames"),
         ([photos, "-o", tmp_path / "o", "-e", "fathom-tony"], "Did you mean fathom-tiny"),
     ]
     for arguments, words in cases:

@@ -1,4 +1,4 @@
-"""Nodes that estimate depth, normals or regions: any model of a kind, and one node for each family of models."""
+"""Nodes that estimate depth, normals, regions or intrinsic maps: any model of a kind, and one node for each family."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from ..annotator import host
 from ..annotator.runtime import shelf
 from ..models import estimator as by_id
 from ..models import estimators, ids
-from ..signals import Depth, Normals, Segmentation, Signal
+from ..signals import Depth, Intrinsics, Normals, Segmentation, Signal
 from ..tools.contact_sheet import contact_sheet
 from ..tools.legend import legend
 from ..tools.sobel import foreground, sobel_normals
 from .fields import (
+    COLOUR_SPACE,
     DEPTH_CATEGORY,
     IMAGE,
     NORMAL_CONVENTION,
@@ -265,6 +266,123 @@ class FathomMarigoldNormals:
         options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
         normals = cast(Normals, run(estimator, image, resolution, steps=steps, **options))
         return normals.to_image(convention), normals
+
+
+class _MarigoldMaps:
+    """One of Marigold's decompositions: a picture of each of its maps."""
+
+    CATEGORY = DEPTH_CATEGORY
+    FUNCTION = "execute"
+    DEFAULT: ClassVar[str]
+
+    @classmethod
+    def inputs(cls, last: dict[str, Any]) -> dict[str, Any]:
+        """What the node declares. last: inputs of its own."""
+        listed = [id for id in _family("marigold", "intrinsics") if id.startswith(cls.DEFAULT)]
+        return _marigold_inputs(listed, cls.DEFAULT, last)
+
+
+class FathomMarigoldAppearance(_MarigoldMaps):
+    """Marigold's decomposition into albedo, roughness and metallicity."""
+
+    DISPLAY_NAME = "Fathom Marigold Appearance"
+    DESCRIPTION = (
+        "Marigold (Ke et al., 2025) tells what the surfaces of a picture are like whatever the light: their colour, "
+        "how rough they are, whether they are metal. Trained on rooms. The same seed gives the same result."
+    )
+    SEARCH_ALIASES = [
+        "marigold",
+        "albedo",
+        "roughness",
+        "metallic",
+        "metalness",
+        "base color",
+        "delight",
+        "PBR",
+        "material",
+        "intrinsic image decomposition",
+        "IID",
+    ]
+    RETURN_TYPES = ("IMAGE", "IMAGE", "IMAGE")
+    RETURN_NAMES = ("albedo", "roughness", "metallicity")
+    OUTPUT_TOOLTIPS = (
+        "The colour of the surfaces without light and shadow.",
+        "How rough each surface is, as PBR materials take it: black is a mirror, white is matt.",
+        "Where metal is: white is metal, black is anything else.",
+    )
+    PREVIEW = RETURN_NAMES
+    DEFAULT = "marigold-appearance"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return cls.inputs({})
+
+    def execute(
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 0,
+        steps: int = 0,
+        ensemble_size: int = 1,
+        seed: int = 0,
+        processing_resolution: int = 768,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
+        made = cast(Intrinsics, run(estimator, image, resolution, steps=steps, **options))
+        return made.to_image("albedo"), made.to_image("roughness"), made.to_image("metallicity")
+
+
+class FathomMarigoldLighting(_MarigoldMaps):
+    """Marigold's decomposition into albedo, shading and residual."""
+
+    DISPLAY_NAME = "Fathom Marigold Lighting"
+    DESCRIPTION = (
+        "Marigold (Ke et al., 2025) takes the light off a picture: the colour of the surfaces, the diffuse light on "
+        "them, and what is left, such as highlights and lamps. In linear light, albedo x shading + residual gives the "
+        "picture up to one factor. Trained on rooms. The same seed gives the same result."
+    )
+    SEARCH_ALIASES = [
+        "marigold",
+        "albedo",
+        "shading",
+        "residual",
+        "relight",
+        "delight",
+        "remove shadows",
+        "specular",
+        "intrinsic image decomposition",
+        "IID",
+    ]
+    RETURN_TYPES = ("IMAGE", "IMAGE", "IMAGE")
+    RETURN_NAMES = ("albedo", "shading", "residual")
+    OUTPUT_TOOLTIPS = (
+        "The colour of the surfaces without light and shadow.",
+        "The diffuse light that falls on the surfaces, with its colour.",
+        "What is neither: highlights, reflections, lamps.",
+    )
+    PREVIEW = RETURN_NAMES
+    DEFAULT = "marigold-lighting"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return cls.inputs({"scope": SCOPE, "colour_space": COLOUR_SPACE})
+
+    def execute(
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 0,
+        steps: int = 0,
+        ensemble_size: int = 1,
+        seed: int = 0,
+        processing_resolution: int = 768,
+        scope: str = "image",
+        colour_space: Any = "srgb",
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
+        made = cast(Intrinsics, run(estimator, image, resolution, steps=steps, **options))
+        albedo, shading, residual = (made.to_image(name, colour_space, scope) for name in self.RETURN_NAMES)
+        return albedo, shading, residual
 
 
 class _NormalsNode:
@@ -556,6 +674,8 @@ NODES = (
     FathomZoeDepth,
     FathomMarigoldDepth,
     FathomMarigoldNormals,
+    FathomMarigoldAppearance,
+    FathomMarigoldLighting,
     FathomNormalBae,
     FathomLeReS,
     FathomOneFormer,

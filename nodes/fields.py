@@ -29,7 +29,14 @@ NORMAL_CONVENTION = (
         "differ in the direction of green.",
     },
 )
-
+COLOUR_SPACE = (
+    ["srgb", "linear"],
+    {
+        "default": "srgb",
+        "tooltip": "srgb: to be looked at and saved; shading and residual are brightened until their lightest pixel is "
+        "white. linear: the model's own numbers in linear light, to compute with.",
+    },
+)
 UNKNOWN = "0 = unknown."
 PLACE = "0 = farthest, 1 = closest; metres when space is metres."
 

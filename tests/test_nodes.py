@@ -77,6 +77,8 @@ def found_by(word):
         *((w, "FathomLensBlur") for w in ("bokeh", "dof", "depth of field")),
         *((w, "FathomDepthField") for w in ("depth mask", "threshold")),
         ("DAv2", "FathomDepthAnythingV2"),
+        *((w, "FathomMarigoldAppearance") for w in ("albedo", "roughness", "metallic", "PBR", "delight")),
+        *((w, "FathomMarigoldLighting") for w in ("relight", "shading", "albedo", "shadow")),
         ("haze", "FathomFog"),
         ("point cloud", "FathomPointCloud"),
         ("glb", "FathomMesh"),
@@ -140,6 +142,36 @@ def through_tiny(monkeypatch, tiny_annotator):
 
     monkeypatch.setattr(estimate.shelf, "take", take)
     return asked
+
+
+def test_marigold_appearance_gives_the_numbers(through_tiny, tiny_annotator, scene):
+    node = NODES_BY_ID["FathomMarigoldAppearance"]()
+    albedo, roughness, metallicity = node.execute(scene, "marigold-appearance", 48, 1, 3, 7, 64)
+    made = tiny_annotator("marigold-appearance")(scene, 48, steps=1, ensemble_size=3, seed=7, processing_resolution=64)
+    assert torch.equal(albedo, made.map("albedo")) and albedo.shape == (1, 48, 64, 3)
+    for image, name in ((roughness, "roughness"), (metallicity, "metallicity")):
+        assert torch.equal(image, made.map(name)[..., None].expand(-1, -1, -1, 3))
+
+
+def test_marigold_lighting_shows_light_or_gives_it_to_compute_with(through_tiny, tiny_annotator, scene):
+    node = NODES_BY_ID["FathomMarigoldLighting"]()
+    made = tiny_annotator("marigold-lighting")(scene, 48, steps=1, seed=7, processing_resolution=64)
+    shown = node.execute(scene, "marigold-lighting", 48, 1, 1, 7, 64)
+    assert all(torch.equal(image, made.to_image(n)) for image, n in zip(shown, made.names, strict=True))
+    assert shown[1].amax() == 1 and made.map("shading").amax() < 1
+    light = node.execute(scene, "marigold-lighting", 48, 1, 1, 7, 64, colour_space="linear")
+    assert all(torch.equal(image, made.map(n)) for image, n in zip(light, made.names, strict=True))
+    films = torch.cat([scene, 0.2 * scene])
+    own, together = (node.execute(films, "marigold-lighting", 48, 1, 1, 7, 64, scope) for scope in ("image", "batch"))
+    assert own[1].amax((1, 2, 3)).tolist() == [1, 1] and together[1].amax((1, 2, 3)).tolist().count(1) == 1
+
+
+@pytest.mark.parametrize(
+    ("id", "kind"),
+    [("FathomEstimateDepth", "depth"), ("FathomEstimateNormals", "normals"), ("FathomSegment", "segmentation")],
+)
+def test_a_drop_down_lists_its_own_kind_alone(id, kind):
+    assert inputs(NODES_BY_ID[id])["estimator"][0] == [e.id for e in fathom.estimators().values() if e.produces == kind]
 
 
 @pytest.mark.parametrize("id", dropin.PREPROCESSORS)

@@ -131,9 +131,9 @@ def annotate(
             "--format",
             "-f",
             help="png: the ControlNet picture in 8 bits; webp: the same, lossless. png16: depth in 16 bits, black to "
-            "white, with a JSON file that turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float. "
-            "npz, safetensors: any signal. Of intrinsics each map is a file, NAME_intrinsics_albedo.png and so on; exr "
-            "holds them in linear light.",
+            "white, with a JSON file that turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float; "
+            "x, y and z of normals. npz, safetensors: any signal. Of intrinsics each map is a file, "
+            "NAME_intrinsics_albedo.png and so on; exr holds them in linear light.",
         ),
     ] = Format.png,
     resolution: Annotated[

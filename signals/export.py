@@ -19,7 +19,7 @@ from .opencv import opencv
 SUFFIXES = {"png": ".png", **FORMATS, "webp": ".webp"}
 KINDS = {
     "depth": ("png", "png16", "exr", "npz", "safetensors", "webp"),
-    "normals": ("png", "png16", "npz", "safetensors", "webp"),
+    "normals": ("png", "png16", "exr", "npz", "safetensors", "webp"),
     "segmentation": ("png", "npz", "safetensors", "webp"),
     "intrinsics": ("png", "png16", "exr", "npz", "safetensors", "webp"),
 }
@@ -53,9 +53,9 @@ def encode_signal(signal: Signal, path: str | Path, format: str) -> dict[Path, b
     """The files of a signal of one picture, by path.
 
     format: "png" = the ControlNet picture in 8 bits, "webp" = the same, lossless, a third smaller. "png16" = depth in
-    16 bits with a JSON sidecar, normals in 16 bits. "exr" = depth in float32. "npz", "safetensors" = the numbers of
-    any signal: depth as in `files`, `vectors` of normals, `labels` and class names of a segmentation, each layer of
-    intrinsics by its name.
+    16 bits with a JSON sidecar, normals in 16 bits. "exr" = depth in float32; of normals red, green, blue are x right,
+    y up, z to the viewer in -1..1, 0 where there is none. "npz", "safetensors" = the numbers of any signal: depth as
+    in `files`, `vectors` of normals, `labels` and class names of a segmentation, each layer of intrinsics by its name.
 
     Pictures of intrinsics, in linear light as "exr", are one file for each layer: <stem>_<layer>.<suffix>.
 
@@ -73,7 +73,14 @@ def encode_signal(signal: Signal, path: str | Path, format: str) -> dict[Path, b
         return encode_depth(signal, path)
     if format == "png16":
         return {path: _png(signal.to_image()[0], 16)}
+    if format == "exr" and isinstance(signal, Normals):
+        return {path: _exr(signal)}
     return {path: _npz(signal) if format == "npz" else _safetensors(signal)}
+
+
+def _exr(signal: Normals) -> bytes:
+    vectors = signal.vectors[0] if signal.valid is None else signal.vectors[0] * signal.valid[0, ..., None]
+    return exr.encode(vectors.cpu(), {"fathom": json.dumps({"fathom": "normals", "source": signal.source})})
 
 
 def _layer(signal: Intrinsics, name: str, format: str) -> bytes:

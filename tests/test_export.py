@@ -1,4 +1,4 @@
-"""Intrinsics in files that other programs open."""
+"""Intrinsics and normals in files that other programs open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from fathom import Intrinsics, SettingError
+from fathom import Intrinsics, Normals, SettingError
 from fathom.signals import Layer, exr
 from fathom.signals.export import encode_signal, save_signal
 
@@ -51,6 +51,15 @@ def test_exr_holds_linear_light_exactly(tmp_path: Path) -> None:
     assert torch.equal(plane, MADE.map("roughness")[0])
     told = json.loads(texts["fathom"])
     assert told["fathom"] == "intrinsics" and told["name"] == "roughness" and told["source"] == "a test"
+
+
+def test_exr_holds_the_normals_themselves(tmp_path: Path) -> None:
+    vectors = torch.nn.functional.normalize(VALUES[..., :3] - 0.5, dim=-1)
+    valid = torch.rand(vectors.shape[:-1], generator=torch.Generator().manual_seed(3)) < 0.8
+    for kept in (None, valid):
+        (path,) = save_signal(Normals(vectors, kept, "a test"), tmp_path / "n.exr", "exr")
+        shown = torch.ones_like(valid) if kept is None else kept
+        assert torch.equal(colour(path), torch.where(shown[0, ..., None], vectors[0], 0))
 
 
 @pytest.mark.parametrize("format", ["npz", "safetensors"])

@@ -254,7 +254,7 @@ def test_settings_that_cannot_be_are_told_before_anything_is_written(run, photos
         ([tmp_path / "nowhere" / "*.png", "-o", tmp_path / "o"], "there is no file or folder"),
         ([photos, photos / "a", "-o", tmp_path / "o"], "hold the same pictures"),
         ([photos, "-o", tmp_path / "o", "-s", "depth"], "name=estimator"),
-        ([photos, "-o", tmp_path / "o", "-s", "n=normal-bae:exr"], "normals can be written as"),
+        ([photos, "-o", tmp_path / "o", "-s", "r=upernet-convnext-tiny:exr"], "segmentation can be written as"),
         ([photos, "-o", tmp_path / "o", "-s", "a=fathom-tiny", "-s", "a=fathom-tiny"], "are called 'a'"),
         ([photos, "-o", tmp_path / "o", "-e", "marigold-lighting", "--video", "video"], "use --video frames"),
         ([photos, "-o", tmp_path / "o", "-e", "fathom-tony"], "Did you mean fathom-tiny"),

@@ -22,11 +22,11 @@ from ..annotator.sizing import Fit, Size, bounded, round_to
 from ..annotator.weights import Checkpoint
 from ..signals import Depth
 
-SHORT = 192
+SHORT = 224
 """Short side in pixels at which the network sees a picture, whatever the result's size."""
-COARSER = (2 / 3, 1 / 2)
-"""Further sizes, as shares of the first. The small ones see the whole and order it better, the large one has the edges;
-the mean of the three ranks depth better than each alone (docs/model-card-tiny.md)."""
+COARSER = (4 / 7,)
+"""Further sizes, as shares of the first. The small one sees the whole and orders it better, the large one has the edges;
+their mean ranks depth better than each alone (docs/model-card-tiny.md)."""
 
 
 class InvertedResidual(nn.Module):
@@ -170,14 +170,14 @@ class Tiny(Estimator):
         return Fit((height, width), size, "bilinear_aa", "bilinear")
 
     def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
-        total = pixels.new_zeros(len(pixels), 1, *size)
+        total = pixels.new_zeros(len(pixels), 1, *fit.network)
         for share in (1.0, *COARSER):
             inner = round_to(fit.network[0] * share, 32), round_to(fit.network[1] * share, 32)
-            raw = super().infer(network, pixels, replace(fit, network=inner), size, options)
+            raw = super().infer(network, pixels, replace(fit, network=inner), fit.network, options)
             # Each answer has an offset and a scale of its own.
             raw = raw - raw.mean((1, 2, 3), keepdim=True)
             total += raw / raw.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
-        return total
+        return fit.leave(total, size)
 
     def signal(self, raw: Tensor) -> Depth:
         # Larger is closer already: the network was trained on inverse distance.

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.progress import TransferSpeedColumn as SpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import cli_tools
 from .errors import FathomError, PictureError, SettingError
@@ -445,7 +445,9 @@ def verify() -> None:
         "missing": "the model needs it: delete the folder and let Fathom fetch it again",
         "unknown hash": "the published hash is not known; its layout is checked when it is loaded",
     }
-    table = Table("file", "state", "what to do", box=None)
+    # A path may be longer than the line is wide: it goes on below, and never takes the room of what is said about it.
+    state_column, advice_column = Column("state", no_wrap=True), Column("what to do", min_width=30)
+    table = Table(Column("file", overflow="fold"), state_column, advice_column, box=None)
     wrong = 0
     seen = set()
     with _bars(console):

@@ -25,8 +25,8 @@ from ..signals import Depth
 SHORT = 224
 """Short side in pixels at which the network sees a picture, whatever the result's size."""
 COARSER = (4 / 7,)
-"""Further sizes, as shares of the first. The small one sees the whole and orders it better, the large one has the edges;
-their mean ranks depth better than each alone (docs/model-card-tiny.md)."""
+"""Further sizes, as shares of the first. The small one sees the whole and orders it better, the large one has the
+edges; their mean ranks depth better than each alone (docs/model-card-tiny.md)."""
 
 
 class InvertedResidual(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -28,12 +29,19 @@ def pytest_configure() -> None:
         torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever has a ComfyUI running does all of its tests; of the others, a file stays together."""
-    for item in items:
-        checkout = getattr(item, "callspec", None) and item.callspec.params.get("comfyui")  # pyright: ignore
-        item.add_marker(pytest.mark.xdist_group(checkout.name if checkout else item.path.stem))
+class Together(LoadScopeScheduling):
+    """Gives all tests inside one ComfyUI to one process, so that it is started once; of the others, each whole file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        first = name.partition("[")[2]
+        inside = [c.name for c in comfyui_checkouts() if first.startswith((f"{c.name}]", f"{c.name}-"))]
+        return max(inside, key=len, default=file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How the tests are spread."""
+    return Together(config, log)
 
 
 def seeded_state(module: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -118,14 +118,18 @@ def test_the_models_page_is_the_registrys(run):
 
 
 def test_verify_tells_a_file_that_is_not_the_published_one(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("FATHOM_MODELS", str(tmp_path))
+    # A path longer than a line.
+    folder = tmp_path / ("long" * 20) / ("path" * 30)
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("FATHOM_MODELS", str(folder))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))
     assert run("models", "verify")[0] == 0
     source = fathom.estimators()["midas-dpt-hybrid"].sources[0]
-    with open(tmp_path / source.file, "wb") as file:
+    with open(folder / source.file, "wb") as file:
         file.truncate(source.size)
     status, out, _ = run("models", "verify")
-    assert status == 1 and "mismatch" in out and source.file in out
+    assert status == 1 and "mismatch" in out and "delete it" in out
+    assert str(folder / source.file) in "".join(line.split("  ")[0].strip() for line in out.splitlines()[1:])
 
 
 def test_compare_lays_results_out(run, tmp_path, photo):

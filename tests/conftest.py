@@ -24,8 +24,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure() -> None:
-    """Processes that share the processors take one thread each."""
+    """Processes that share the processors take one thread each, and so does what they start: the last bits of a result
+    depend on the number."""
     if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         torch.set_num_threads(1)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from overhead import annotator
+from networks import load
 from PIL import Image
 
 from fathom.mass.job import Job
@@ -194,7 +194,7 @@ def main() -> None:
     source = args.folder / str(args.count)
     make_photos(source, args.count)
     with tempfile.TemporaryDirectory() as folder:
-        weights = str(annotator(args.estimator, Path(folder)).path)
+        weights = str(load(args.estimator, Path(folder)).path)
         out = Path(folder) / "out"
         job = Job(
             (str(source),),

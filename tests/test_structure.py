@@ -141,6 +141,18 @@ def test_requirements_are_lower_bounds_and_part_of_the_projects():
     assert not [n for n in names if "opencv" in n]
 
 
+def test_what_benchmarks_take_from_each_other_is_there():
+    scripts = {path.stem: path for path in (ROOT / "benchmarks").glob("*.py")}
+    taken = [(path, module, names) for path in scripts.values() for _, module, names in imports(path)]
+    beside = [(path, module, names) for path, module, names in taken if module in scripts]
+    assert beside
+    for path, module, names in beside:
+        top = ast.parse(scripts[module].read_text()).body
+        made = {n.name for n in top if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+        made |= {t.id for n in top if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+        assert set(names) <= made, f"{path.name} takes {set(names) - made} from {module}.py"
+
+
 def test_versions_agree():
     import fathom
 

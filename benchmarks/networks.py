@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
 import json
+import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,7 +12,10 @@ import fathom
 from fathom.annotator import weights
 from fathom.annotator.runtime import Annotator
 
-DATA = Path(__file__).parents[1] / "tests" / "data"
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from checkpoints import published
+
 LAYOUTS = {
     "depth-anything-v2-small": "depth_anything/depth_anything_v2_vits.pth",
     "depth-anything-v2-base": "depth_anything/depth_anything_v2_vitb.pth",
@@ -32,10 +33,7 @@ def checkpoint(id: str, folder: Path) -> Path:
     Speed does not depend on the values; error measures on them stand in for those on the published weights.
     """
     if id in LAYOUTS:
-        state, manifest = _filled(LAYOUTS[id])
-        path = folder / Path(LAYOUTS[id]).name
-        torch.save({manifest["wrapper"]: state} if manifest.get("wrapper") else state, path)
-        return path
+        return published(LAYOUTS[id], folder)
     from safetensors.torch import save_file
 
     network = fathom.estimators()[id].build(weights.Checkpoint(folder, {}))
@@ -49,17 +47,6 @@ def checkpoint(id: str, folder: Path) -> Path:
     path = folder / f"{id}.safetensors"
     save_file(state, path)
     return path
-
-
-def _filled(layout: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors of a published file, filled from a seed, and what the tests know of that file."""
-    spec = importlib.util.spec_from_file_location("fill", DATA / "fill.py")
-    assert spec and spec.loader
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
-    with gzip.open(DATA / f"{layout}.json.gz") as stream:
-        manifest = json.load(stream)
-    return {name: torch.from_numpy(value) for name, value in fill.state_dict(manifest, 0).items()}, manifest
 
 
 # How the published repositories of transformers models prepare a picture.
@@ -80,19 +67,13 @@ _PREPARE = {
 
 def repository(layout: str, hub: Path) -> Path:
     """A transformers repository in a Hugging Face cache at `hub`, its weights filled from a seed; its weights file."""
-    from safetensors.torch import save_file
-
-    state, manifest = _filled(f"{layout}__model.safetensors")
     folder = hub / f"models--{layout.split('/')[1]}"
     snapshot = folder / "snapshots" / "seed0"
     snapshot.mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text("seed0")
-    (snapshot / "config.json").write_text(json.dumps(manifest["config"]))
     (snapshot / "preprocessor_config.json").write_text(json.dumps(_PREPARE[layout]))
-    path = snapshot / "model.safetensors"
-    save_file({name: value.contiguous() for name, value in state.items()}, path, {"format": "pt"})
-    return path
+    return published(f"{layout}__model.safetensors", snapshot) / "model.safetensors"
 
 
 def load(id: str, folder: Path, dtype: torch.dtype | None = None) -> Annotator:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from networks import DATA, LAYOUTS, load
+from networks import LAYOUTS, load
 from PIL import Image
 
 from fathom.signals import Depth, Normals
 
 LIMIT = 1 / 510
+PICTURE = Path(__file__).parents[1] / "tests" / "data" / "inputs" / "land640x427.png"
 
 
 def numbers(signal: object) -> torch.Tensor:
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--resolution", type=int, default=None, help="short side; default: the published size")
     args = parser.parse_args()
-    picture = torch.from_numpy(np.array(Image.open(DATA / "inputs" / "land640x427.png").convert("RGB")))[None]
+    picture = torch.from_numpy(np.array(Image.open(PICTURE).convert("RGB")))[None]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{'estimator':40} {'precision':10} {'p99.9':>9} {'largest':>9} {'time':>6}   below 1/510")
     with tempfile.TemporaryDirectory() as folder:

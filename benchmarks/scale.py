@@ -1,4 +1,4 @@
-"""The work of one picture for every estimator: floating point operations of a forward at the published size.
+"""The work of one picture for every estimator: floating point operations of all its forwards at the published size.
 
     python benchmarks/scale.py [--width 1024 --height 768]
 
@@ -20,14 +20,15 @@ from fathom.annotator.weights import Checkpoint
 
 
 def operations(id: str, height: int, width: int) -> float:
-    """Floating point operations of one forward, a multiplication and its addition counted as two."""
+    """Floating point operations for one picture, a multiplication and its addition counted as two; some estimators
+    look at it more than once."""
     estimator = fathom.estimators()[id]
     with parameters_on_meta():
         network = estimator.build(Checkpoint(None, {}))  # type: ignore[arg-type]
     network = network.to("meta").eval()
-    rows, columns = estimator.fit(height, width, None).network
+    fit, pixels = estimator.fit(height, width, None), torch.empty(1, 3, height, width, device="meta")
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network(torch.empty(1, 3, rows, columns, device="meta"))
+        estimator.infer(network, pixels, fit, (height, width), estimator.settings({}))
     return float(counter.get_total_flops())
 
 

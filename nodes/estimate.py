@@ -273,6 +273,7 @@ class _MarigoldMaps:
 
     CATEGORY = DEPTH_CATEGORY
     FUNCTION = "execute"
+    RETURN_NAMES: ClassVar[tuple[str, ...]]
     DEFAULT: ClassVar[str]
 
     @classmethod
@@ -280,6 +281,22 @@ class _MarigoldMaps:
         """What the node declares. last: inputs of its own."""
         listed = [id for id in _family("marigold", "intrinsics") if id.startswith(cls.DEFAULT)]
         return _marigold_inputs(listed, cls.DEFAULT, last)
+
+    def execute(
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 0,
+        steps: int = 0,
+        ensemble_size: int = 1,
+        seed: int = 0,
+        processing_resolution: int = 768,
+        scope: str = "image",
+        colour_space: Any = "srgb",
+    ) -> tuple[Tensor, ...]:
+        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
+        made = cast(Intrinsics, run(estimator, image, resolution, steps=steps, **options))
+        return tuple(made.to_image(name, colour_space, scope) for name in self.RETURN_NAMES)
 
 
 class FathomMarigoldAppearance(_MarigoldMaps):
@@ -317,20 +334,6 @@ class FathomMarigoldAppearance(_MarigoldMaps):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return cls.inputs({})
 
-    def execute(
-        self,
-        image: Any,
-        estimator: str,
-        resolution: int = 0,
-        steps: int = 0,
-        ensemble_size: int = 1,
-        seed: int = 0,
-        processing_resolution: int = 768,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        made = cast(Intrinsics, run(estimator, image, resolution, steps=steps, **options))
-        return made.to_image("albedo"), made.to_image("roughness"), made.to_image("metallicity")
-
 
 class FathomMarigoldLighting(_MarigoldMaps):
     """Marigold's decomposition into albedo, shading and residual."""
@@ -366,23 +369,6 @@ class FathomMarigoldLighting(_MarigoldMaps):
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return cls.inputs({"scope": SCOPE, "colour_space": COLOUR_SPACE})
-
-    def execute(
-        self,
-        image: Any,
-        estimator: str,
-        resolution: int = 0,
-        steps: int = 0,
-        ensemble_size: int = 1,
-        seed: int = 0,
-        processing_resolution: int = 768,
-        scope: str = "image",
-        colour_space: Any = "srgb",
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        made = cast(Intrinsics, run(estimator, image, resolution, steps=steps, **options))
-        albedo, shading, residual = (made.to_image(name, colour_space, scope) for name in self.RETURN_NAMES)
-        return albedo, shading, residual
 
 
 class _NormalsNode:

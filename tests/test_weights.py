@@ -280,6 +280,15 @@ def test_no_connection(models):
         weights.obtain([SOURCE], name="Net")
 
 
+def test_several_files_by_hand(models):
+    sources = [Source("owner/net", "index.json", "diffusers", (f"unet/net{v}.safetensors",)) for v in ("", ".fp16")]
+    with pytest.raises(WeightsError) as told:
+        weights.obtain(sources, name="Net")
+    text = str(told.value)
+    assert text.count("no connection to") == 1
+    assert "fetch index.json, unet/net.safetensors from http://127.0.0.1:9/owner/net/tree/main and put them" in text
+
+
 def test_a_page_in_the_way_is_not_a_hub(models, hub):
     hub.plain = True
     with pytest.raises(WeightsError, match="not answered by a model hub"):

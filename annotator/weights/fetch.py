@@ -51,14 +51,16 @@ def obtain(sources: Sequence[Source], *, name: str) -> Found:
             log.warning("%s: %s", name, reasons[-1])
             if failure.final:
                 break
-    lines = [f"The weights of {name} are not on this machine and could not be downloaded.", *reasons]
+    lines = [f"The weights of {name} are not on this machine and could not be downloaded."]
+    lines += dict.fromkeys(reasons)  # the variants of one repository fail alike
     lines += [f"Passed over: {note}" for note in passed]
     own, others = host.weight_folders(), host.neighbour_folders()
     places = [*own, *(folder for folders in others.values() for folder in folders), hub_cache()]
     lines.append(f"Looked in: {', '.join(str(p) for p in places)}")
     for source in sources[:1]:
         wanted = ", ".join(source.files)
-        lines.append(f"By hand: fetch {wanted} from {source.url} and put it into {own[0] / source.folder}")
+        put = "put them, in folders of the same names," if source.also else "put it"
+        lines.append(f"By hand: fetch {wanted} from {source.url} and {put} into {own[0] / source.folder}")
     raise WeightsError("\n".join(lines))
 
 

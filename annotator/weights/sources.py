@@ -53,7 +53,9 @@ class Source:
 
     @property
     def url(self) -> str:
-        """The page to fetch the file from by hand."""
+        """The page to fetch the file, or the files, from by hand."""
+        if self.on_hub and self.also:
+            return f"{endpoint()}/{self.repo}/tree/{self.revision}"
         if self.on_hub:
             return f"{endpoint()}/{self.repo}/blob/{self.revision}/{self.file}"
         return f"{self.repo.rstrip('/')}/{self.file}"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fathom
 from fathom import WeightsError
+from fathom.annotator.runtime import parameters_on_meta
 from fathom.annotator.sizing import MAX_NETWORK_PIXELS
 from fathom.annotator.weights import Checkpoint
 from fathom.models.depth_anything import ESTIMATORS, SPECS
@@ -103,14 +104,14 @@ def test_giant_reads_the_official_names_of_its_gated_layers(seeded):
     last = [official[f"pretrained.blocks.0.mlp.w3.{n}"] for n in ("weight", "bias")]
     expected = torch.nn.functional.linear(torch.nn.functional.silu(gate) * value, *last)
     torch.testing.assert_close(mlp(x), expected)
-    with torch.device("meta"):
+    with parameters_on_meta():
         full = giant.build(Checkpoint(NOWHERE, {})).pretrained.blocks[0].mlp
     assert full.fc1.weight.shape == (8192, 1536) and full.fc2.weight.shape == (1536, 4096)
 
 
 @pytest.mark.parametrize("id", ["depth-anything-v2-small", "depth-anything-v2-base", "depth-anything-v2-giant"])
 def test_the_parameter_count_is_the_networks(id):
-    with torch.device("meta"):
+    with parameters_on_meta():
         network = BY_ID[id].build(Checkpoint(NOWHERE, {}))
     assert sum(p.numel() for p in network.parameters()) == BY_ID[id].parameters
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import fathom
 from fathom import WeightsError
+from fathom.annotator.runtime import parameters_on_meta
 from fathom.annotator.sizing import MAX_NETWORK_PIXELS
 from fathom.annotator.weights import Checkpoint
 from fathom.models.midas import ESTIMATORS, Readout
@@ -91,7 +92,7 @@ def test_official_files_hold_a_classifier_that_is_left_out(seeded, tmp_path):
 
 @pytest.mark.parametrize("one", ESTIMATORS, ids=lambda e: e.id)
 def test_the_parameter_count_is_the_networks(one):
-    with torch.device("meta"):
+    with parameters_on_meta():
         network = one.build(Checkpoint(NOWHERE, {}))
     assert sum(p.numel() for p in network.parameters()) == one.parameters
 

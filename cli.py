@@ -418,7 +418,9 @@ def list_models(
 
 def _megabytes(e: Any) -> str:
     """The size of an estimator's download; about, where no page tells it: four bytes a parameter."""
-    size = e.sources[0].size
+    sizes = [e.sources[0].pin(file)[1] for file in e.sources[0].files]
+    # Where the main file's size is known, the others without one are small JSON.
+    size = sum(size or 0 for size in sizes) if sizes[0] else None
     return f"{size / 1e6:,.0f} MB" if size else f"about {e.parameters * 4 / 1e6:,.0f} MB"
 
 

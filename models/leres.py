@@ -2,8 +2,7 @@
 
 A ResNeXt-101 encoder and a convolutional decoder. Source: Yin et al., "Learning to Recover 3D Scene Shape from a Single
 Image" (CVPR 2021), github.com/aim-uofa/AdelaiDepth, folder LeReS. The network gives a*z + b with unknown a > 0 and b,
-larger = farther; Fathom's depth is its negative. The merge network of LeReS++ ("boost", latest_net_G.pth) is not
-offered: it runs this network over dozens of patches.
+larger = farther; Fathom's depth is its negative. ``leres_boost.py`` runs it in several sizes.
 
 The ports of this annotator (controlnet_aux, sd-webui-controlnet) hand the network blue, green, red in 0..255, where it
 was trained on red, green, blue in 0..1. Here it sees what it was trained on.

@@ -186,7 +186,7 @@ class LeReS(_DropIn):
         "rm_background": _number(
             "FLOAT", "Blacken the farthest share of the depth, in percent.", default=0.0, min=0.0, max=100.0, step=0.01
         ),
-        "boost": _combo(["disable", "enable"], "disable", "LeReS++; Fathom has plain LeReS only."),
+        "boost": _combo(["disable", "enable"], "disable", "LeReS++: two sizes and patches, merged. Slow."),
         "resolution": _RESOLUTION,
     }
 
@@ -199,11 +199,7 @@ class LeReS(_DropIn):
         boost: Any = "disable",
         **_: Any,
     ) -> tuple[Tensor]:
-        if boost == "enable":
-            raise SettingError(
-                "Fathom has LeReS without boost: set boost to disable, or use a Depth Anything V2 model."
-            )
-        near = _depth("leres", image, resolution)
+        near = _depth("leres-boost" if boost == "enable" else "leres", image, resolution)
         # The old node cut on distance first, where near is 0, and made what it cut white when it inverted.
         if (cut := float(_or(rm_nearest, 0))) != 0:
             near = near.masked_fill(1 - near <= cut / 100, 1.0)

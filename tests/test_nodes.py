@@ -234,6 +234,12 @@ def test_leres_cuts_as_the_old_node_did(through_tiny, scene):
     assert torch.equal(cut, whole.masked_fill(1 - whole <= 0.3, 1.0).masked_fill(whole <= 0.2, 0.0))
 
 
+def test_leres_boost_is_the_other_network(through_tiny, scene):
+    node = NODES_BY_ID["LeReS-DepthMapPreprocessor"]()
+    plain, boosted = (node.execute(scene, resolution=64, boost=b)[0] for b in ("disable", "enable"))
+    assert boosted.shape == plain.shape and not torch.equal(boosted, plain)
+
+
 def test_ids_of_other_packs_are_left_alone():
     kept = dropin.free(lambda id: id == "AIO_Preprocessor")
     assert "AIO_Preprocessor" not in kept and "Inference_Core_AIO_Preprocessor" in kept

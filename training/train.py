@@ -67,16 +67,28 @@ def target(depth: Tensor) -> Tensor:
     return (near + rank) / 2
 
 
+def _centred(maps: Tensor) -> Tensor:
+    return maps - maps.mean((1, 2), keepdim=True)
+
+
 def _standardise(maps: Tensor) -> Tensor:
     """(B,H,W) shifted to mean 0 and scaled to mean absolute deviation 1, each map by itself."""
-    centred = maps - maps.mean((1, 2), keepdim=True)
+    centred = _centred(maps)
     return centred / centred.abs().mean((1, 2), keepdim=True).clamp_min(1e-3)
 
 
-def depth_loss(prediction: Tensor, target: Tensor, gradient_weight: float = 0.2) -> Tensor:
-    """Scale-and-shift-invariant error of (B,H,W) maps and its gradients, after MiDaS, arXiv 1907.01341."""
+def depth_loss(
+    prediction: Tensor, target: Tensor, gradient_weight: float = 0.2, correlation_weight: float = 0.5
+) -> Tensor:
+    """Scale-and-shift-invariant error of (B,H,W) maps and its gradients, after MiDaS, arXiv 1907.01341, and one
+    minus Pearson's correlation.
+
+    Where a picture allows several readings, the absolute error asks for the likeliest and the correlation for
+    the mean of them, which is the better guess by rank.
+    """
     residual = _standardise(prediction) - _standardise(target)
-    loss = residual.abs().mean()
+    correlation = F.cosine_similarity(_centred(prediction).flatten(1), _centred(target).flatten(1), eps=1e-3)
+    loss = residual.abs().mean() + correlation_weight * (1 - correlation).mean()
     for level in range(4):
         step = F.avg_pool2d(residual[:, None], 2**level)[:, 0] if level else residual
         across, down = step.diff(dim=2).abs().mean(), step.diff(dim=1).abs().mean()

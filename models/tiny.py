@@ -24,9 +24,9 @@ from ..signals import Depth
 
 SHORT = 224
 """Short side in pixels at which the network sees a picture, whatever the result's size."""
-COARSER = (4 / 7,)
-"""Further sizes, as shares of the first. The small one sees the whole and orders it better, the large one has the
-edges; their mean ranks depth better than each alone (docs/model-card-tiny.md)."""
+LOOKS = ((1.0, False), (6 / 7, True), (4 / 7, True))
+"""How often it looks: the size as a share of the first, and whether at the mirror image. A small picture is ordered
+better as a whole, a large one has the edges; the mean ranks depth better than each alone (docs/model-card-tiny.md)."""
 
 
 class InvertedResidual(nn.Module):
@@ -171,9 +171,11 @@ class Tiny(Estimator):
 
     def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         total = pixels.new_zeros(len(pixels), 1, *fit.network)
-        for share in (1.0, *COARSER):
+        for share, mirrored in LOOKS:
             inner = round_to(fit.network[0] * share, 32), round_to(fit.network[1] * share, 32)
-            raw = super().infer(network, pixels, replace(fit, network=inner), fit.network, options)
+            seen = pixels.flip(-1) if mirrored else pixels
+            raw = super().infer(network, seen, replace(fit, network=inner), fit.network, options)
+            raw = raw.flip(-1) if mirrored else raw
             # Each answer has an offset and a scale of its own.
             raw = raw - raw.mean((1, 2, 3), keepdim=True)
             total += raw / raw.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)

@@ -185,11 +185,11 @@ def test_shipped_weights_rank_depth() -> None:
     scenes = render(range(24), 128, 160)
     ours, base = score(net, scenes)
     # The model card's figures are over hundreds of scenes; these few stand guard against broken weights.
-    assert np.mean(ours) > 0.87
+    assert np.mean(ours) > 0.9
     assert np.mean(ours) > np.mean(base) + 0.3
     other = render_heldout(range(10), 96, 128)
     ours, base = score(net, other)
-    assert np.mean(ours) > 0.74
+    assert np.mean(ours) > 0.79
     assert np.mean(ours) > np.mean(base)
     assert ramp(4, 3).shape == (4, 3)
 

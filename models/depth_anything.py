@@ -199,7 +199,7 @@ class DepthAnything(Estimator):
         return tensors
 
     def tiny(self) -> DepthAnything:
-        spec = Spec(32, 4, 2, (8, 8, 16, 16), 16, (0, 1, 2, 3), self.spec.memory, 0, self.spec.gated)
+        spec = Spec(32, 4, 2, (8, 8, 16, 16), 16, (0, 1, 2, 3), 0, 0, self.spec.gated)
         return replace(self, spec=spec, taps=spec.taps, sources=())
 
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator import host
-from ..annotator.sizing import Fit, Size, resize
+from ..annotator.sizing import Fit, Size, reflect_pad, resize
 from ..annotator.weights import Checkpoint, Found, Source, read
 from ..errors import WeightsError
 from ._controlnet import controlnet_picture
@@ -114,18 +114,12 @@ def _edges(picture: Tensor) -> Tensor:
     """(1,3,H,W) -> (1,1,H,W): sum of the absolute 3x3 Sobel derivatives of the grey picture, its border mirrored."""
     weights = picture.new_tensor([0.2989, 0.5870, 0.1140])[:, None, None]
     grey = (picture * weights).sum(1, keepdim=True)
-    rows = torch.arange(-1, grey.shape[-2] + 1, device=grey.device)
-    columns = torch.arange(-1, grey.shape[-1] + 1, device=grey.device)
-    grey = grey[..., _mirror(rows, grey.shape[-2]), :][..., _mirror(columns, grey.shape[-1])]
+    grey = reflect_pad(grey, 1, 1)
     # Differences first: where the picture is flat they are exactly 0, and such pixels are left out of a mean below.
     across, down = grey[..., 2:] - grey[..., :-2], grey[..., 2:, :] - grey[..., :-2, :]
     across = across[..., :-2, :] + 2 * across[..., 1:-1, :] + across[..., 2:, :]
     down = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
     return across.abs() + down.abs()
-
-
-def _mirror(index: Tensor, length: int) -> Tensor:
-    return (length - 1 - (length - 1 - index.abs()).abs()).clamp(0, length - 1)
 
 
 def _dilated(grid: Tensor, side: int) -> Tensor:
@@ -252,11 +246,10 @@ class BoostedEstimator(LeReSEstimator):
         """The picture itself, as published, or the one that the ControlNet annotator makes of it."""
         size = height, width
         if resolution is None:
-            largest = self.rule.largest
-            return BoostFit(size, size, "bilinear", "bicubic", largest=largest, patches_below=math.inf)
+            return BoostFit(size, size, "bilinear", "bicubic", largest=self.rule.largest, patches_below=math.inf)
         network, way_in = controlnet_picture(height, width, resolution)
-        largest = self.rule.annotator
-        return BoostFit(size, network, way_in, "bicubic", largest=largest, patches_below=max(network))
+        most = self.rule.annotator
+        return BoostFit(size, network, way_in, "bicubic", largest=most, patches_below=max(network))
 
     def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         assert isinstance(fit, BoostFit) and isinstance(network, BoostedLeReS)  # noqa: S101 - made by fit and build
@@ -309,10 +302,10 @@ class BoostedEstimator(LeReSEstimator):
         return _unit(self._merged(network, low, high))
 
     def _single(self, network: BoostedLeReS, picture: Tensor, side: int) -> Tensor:
+        """What LeReS says of the picture squeezed to a square: (1,1,H,W), at the picture's size."""
         host.check_interrupt()
-        inside = next(network.parameters()).dtype
-        raw = network(self.normalise(resize(picture, (side, side), "bilinear")).to(inside)).float()
-        return resize(raw[:, None], (picture.shape[-2], picture.shape[-1]), "bicubic")
+        shape = picture.shape[-2], picture.shape[-1]
+        return super().infer(network, picture, Fit(shape, (side, side), "bilinear", "bicubic"), shape, {})
 
     def _merged(self, network: BoostedLeReS, whole: Tensor, detail: Tensor) -> Tensor:
         inside = next(network.parameters()).dtype

@@ -59,7 +59,8 @@ def obtain(sources: Sequence[Source], *, name: str) -> Found:
     lines.append(f"Looked in: {', '.join(str(p) for p in places)}")
     for source in sources[:1]:
         wanted = ", ".join(source.files)
-        put = "put them, in folders of the same names," if source.also else "put it"
+        nested = ", in folders of the same names," if "/" in wanted else ""
+        put = f"put them{nested}" if source.also else "put it"
         lines.append(f"By hand: fetch {wanted} from {source.url} and {put} into {own[0] / source.folder}")
     raise WeightsError("\n".join(lines))
 

@@ -138,6 +138,7 @@ class DepthAnything(Estimator):
 
     spec: its sizes. taps: the blocks that the head sees. reach: metres that the metric head ends at, None =
     relative. way_out: the filter of the result. transformers: whether the checkpoint has that library's layout.
+    short: pixels of the short side in the published rule.
     """
 
     spec: Spec
@@ -145,6 +146,7 @@ class DepthAnything(Estimator):
     reach: float | None = None
     way_out: Filter = "bilinear_corners"
     transformers: bool = False
+    short: int = SHORT
 
     def adapt(self, checkpoint: Checkpoint) -> DepthAnything:
         tensors = checkpoint.tensors
@@ -200,12 +202,12 @@ class DepthAnything(Estimator):
 
     def tiny(self) -> DepthAnything:
         spec = Spec(32, 4, 2, (8, 8, 16, 16), 16, (0, 1, 2, 3), 0, 0, self.spec.gated)
-        return replace(self, spec=spec, taps=spec.taps, sources=())
+        return replace(self, spec=spec, taps=spec.taps, short=GRID // 4 * PATCH, sources=())
 
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:
         if resolution is None and self.transformers:
-            return Fit((height, width), minimal(height, width, SHORT, PATCH), "bicubic_pil", self.way_out)
-        least = SHORT if resolution is None else round_to(resolution or min(height, width), PATCH)
+            return Fit((height, width), minimal(height, width, self.short, PATCH), "bicubic_pil", self.way_out)
+        least = self.short if resolution is None else round_to(resolution or min(height, width), PATCH)
         return Fit((height, width), lower_bound(height, width, least, PATCH), "bicubic", self.way_out)
 
     def signal(self, raw: Tensor) -> Depth:

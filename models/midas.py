@@ -154,10 +154,12 @@ _NAMES = (
 
 @dataclass(frozen=True, kw_only=True)
 class MiDaS(Estimator):
-    """One MiDaS DPT model. spec: its sizes. transformers: whether the checkpoint has that library's layout."""
+    """One MiDaS DPT model. spec: its sizes. transformers: whether the checkpoint has that library's layout. short:
+    pixels of the short side in the published rule."""
 
     spec: Spec
     transformers: bool = False
+    short: int = SHORT
 
     def adapt(self, checkpoint: Checkpoint) -> MiDaS:
         tensors = checkpoint.tensors
@@ -185,15 +187,15 @@ class MiDaS(Estimator):
             spec = Spec(32, 2, 2, (128, 128, 16, 16), 16, (0, 1), ((1, 128), (1, 128), (1, 128)))
         else:
             spec = Spec(32, 4, 2, (8, 8, 16, 16), 16, (0, 1, 2, 3))
-        return replace(self, spec=spec, sources=())
+        return replace(self, spec=spec, short=SHORT // 4, sources=())
 
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:
         if resolution is not None:
             network, way_in = controlnet_picture(height, width, resolution)
             return Fit((height, width), network, way_in, "bicubic")
         if self.transformers:
-            return Fit((height, width), (SHORT, SHORT), "bilinear_pil", "bicubic")
-        return Fit((height, width), minimal(height, width, SHORT, 32), "bicubic", "bicubic")
+            return Fit((height, width), (self.short, self.short), "bilinear_pil", "bicubic")
+        return Fit((height, width), minimal(height, width, self.short, 32), "bicubic", "bicubic")
 
     def signal(self, raw: Tensor) -> Depth:
         # Larger is closer already: the networks were trained on inverse depth, scale and shift left free.

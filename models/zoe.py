@@ -534,7 +534,7 @@ class ZoeEstimator(Estimator):
         return tensors if self.layout == "official" else _zoe_names(tensors)
 
     def tiny(self) -> ZoeEstimator:
-        return replace(self, architecture=TINY)
+        return replace(self, architecture=TINY, frame=(self.frame[0] // 4, self.frame[1] // 4))
 
     def fit(self, height: int, width: int, resolution: int | None) -> ZoeFit:
         """The published rule for the picture itself (None), or for the picture as the ControlNet annotator resizes it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
     return made
 
 
+@cache
 def official(folder: Path, kind: str) -> Any:
     """diffusers' pipeline of the folder; the empty prompt goes through the folder's text encoder."""
     import diffusers

@@ -70,7 +70,8 @@ class Estimator:
     extras: patterns of known keys that checkpoints hold and the network does not need, each with the reason.
     embedded: the weights file that ships with the pack, relative to it. half: whether float16 moves no more than a
     thousandth of the pixels by over 1/510 of the result's range, measured (docs/performance.md); it is then the
-    precision on devices that are faster in it.
+    precision on devices that are faster in it. channels_last: whether a processor is quicker with the convolutions'
+    weights in that memory layout, measured (docs/performance.md).
     """
 
     id: str
@@ -88,6 +89,7 @@ class Estimator:
     extras: Mapping[str, str] = field(default_factory=dict)
     embedded: str | None = None
     half: bool = False
+    channels_last: bool = False
 
     # ------------------------------------------------------------------------------ the network
 

@@ -212,7 +212,11 @@ def load(
     tensors = estimator.translate(checkpoint.tensors)
     weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=found.path)
     where = None if device is None else torch.device(device)
-    network.to(dtype or host.precision(estimator.half, where or host.device()))
+    runs_on = where or host.device()
+    network.to(dtype or host.precision(estimator.half, runs_on))
+    if estimator.channels_last and runs_on.type == "cpu":
+        # The calls of `to` with a memory format alone are missing from torch's type hints.
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return Annotator(estimator, host.Resident(network, where), found.path)
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         for id in args.ids:
             est = load(id, Path(folder))
-            network: Any = est.network
+            network: Any = copy.deepcopy(est.network).to(memory_format=torch.contiguous_format)
             x = torch.rand(1, 3, *est.estimator.fit(args.size, args.size, args.size).network, device=est.device)
             last = copy.deepcopy(network).to(memory_format=torch.channels_last)
             x_last = x.contiguous(memory_format=torch.channels_last)

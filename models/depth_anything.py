@@ -459,6 +459,7 @@ def _model(
         about=about,
         memory=spec.memory,
         half=size in ("small", "base"),  # the larger ones were not measured
+        channels_last=True,
         extras=_EXTRAS,
         spec=spec,
         taps=spec.taps if version == 2 else tuple(range(spec.depth - 4, spec.depth)),

@@ -199,5 +199,6 @@ ESTIMATORS = (
         memory=900,
         embedded="weights/fathom-tiny.safetensors",
         half=True,
+        channels_last=True,
     ),
 )

@@ -595,6 +595,7 @@ def _zoe(
         sources=sources,
         about=about,
         memory=1400,
+        channels_last=True,
         mean=HALF_MEAN,
         std=HALF_STD,
         extras=_EXTRAS,

@@ -31,6 +31,20 @@ def test_a_film_in_pieces_equals_its_frames(tiny):
         )
 
 
+def test_a_processor_gets_the_memory_layout_that_it_is_quicker_in(tiny_annotator, scene):
+    annotator = tiny_annotator("depth-anything-v2-small")
+    network = annotator.network
+    widest = network.depth_head.scratch.output_conv1.weight
+    assert widest.is_contiguous(memory_format=torch.channels_last) and not widest.is_contiguous()
+    quick = annotator(scene, 64).values
+    network.to(memory_format=torch.contiguous_format)
+    assert widest.is_contiguous()
+    torch.testing.assert_close(quick, annotator(scene, 64).values, rtol=1e-5, atol=1e-5)
+    network.to(memory_format=torch.channels_last)  # it is shared with other tests
+    other = tiny_annotator("leres").network
+    assert all(p.is_contiguous() for p in other.parameters())
+
+
 def test_pieces_that_differ_in_what_is_valid_come_together():
     values = torch.arange(1.0, 6.0)[:, None, None].expand(5, 2, 3)
     valid = torch.ones(1, 2, 3, dtype=torch.bool)

@@ -252,6 +252,11 @@ def test_every_node_has_a_help_page_that_names_its_inputs(node):
     assert text.startswith(f"# {node.DISPLAY_NAME}\n")
     for name in (*inputs(node), *node.RETURN_NAMES):
         assert f"**{name}**" in text, f"{page.name} does not tell about {name}"
+    for name, (kind, *rest) in inputs(node).items():
+        # Lists of estimators are explained by the tooltip; those without a default are files.
+        if name != "estimator" and isinstance(kind, list) and len(kind) <= 6 and "default" in rest[0]:
+            missing = [choice for choice in kind if not re.search(rf"\b{re.escape(choice)}\b", text)]
+            assert not missing, f"{page.name} does not tell what {name} may be: {missing}"
 
 
 def test_help_pages_have_a_node():

@@ -34,10 +34,10 @@ class Licence:
 
 @dataclass(frozen=True)
 class Option:
-    """One setting of an estimator beyond `resolution`: a number with its range, or a choice."""
+    """One setting of an estimator beyond `resolution`: a switch, a number with its range, or a choice."""
 
     name: str
-    default: int | float | str
+    default: bool | int | float | str
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
@@ -50,6 +50,10 @@ class Option:
         if self.choices:
             if value not in self.choices:
                 raise SettingError(f"{self.name} must be one of {', '.join(self.choices)}, got {value!r}.")
+            return value
+        if isinstance(self.default, bool):
+            if not isinstance(value, bool):
+                raise SettingError(f"{self.name} must be True or False, got {value!r}.")
             return value
         whole = isinstance(self.default, int)
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):

@@ -182,6 +182,18 @@ class FathomZoeDepth(_DepthNode):
     SEARCH_ALIASES = ["zoe", "zoedepth", "metric depth", "depth map", "depth", "controlnet"]
     DEFAULT = "zoedepth-n"
 
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        types = super().INPUT_TYPES()
+        (flip,) = by_id(cls.DEFAULT).options
+        return {**types, "optional": {**types["optional"], flip.name: option(flip)}}
+
+    def execute(
+        self, image: Any, estimator: str, resolution: int = 512, scope: str = "image", flip_augmentation: bool = True
+    ) -> tuple[Tensor, Depth]:
+        depth = cast(Depth, run(estimator, image, resolution, flip_augmentation=flip_augmentation))
+        return depth.to_image(scope), depth
+
 
 class FathomLeReS(_DepthNode):
     """LeReS."""

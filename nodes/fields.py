@@ -72,6 +72,8 @@ def option(of: Option) -> tuple[Any, dict[str, Any]]:
     """The widget of an estimator's own option."""
     if of.choices:
         return list(of.choices), {"default": of.default, "tooltip": of.about}
+    if isinstance(of.default, bool):
+        return "BOOLEAN", {"default": of.default, "tooltip": of.about}
     kind = "INT" if isinstance(of.default, int) else "FLOAT"
     limits = {k: v for k, v in (("min", of.least), ("max", of.most)) if v is not None}
     return kind, {"default": of.default, **limits, "tooltip": of.about}

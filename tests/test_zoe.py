@@ -12,7 +12,7 @@ from checkpoints import DATA, fill, published
 from PIL import Image
 
 import fathom
-from fathom import WeightsError
+from fathom import SettingError, WeightsError
 from fathom.annotator.weights import Checkpoint
 from fathom.models.zoe import ESTIMATORS, NEAREST, Attention
 
@@ -160,6 +160,20 @@ def test_the_result_is_the_mean_with_the_mirror_image(seeded, tmp_path, scene):
     torch.testing.assert_close(plain.values, mirrored.values.flip(2), rtol=1e-5, atol=1e-6)
     assert plain.kind == "metric" and plain.values.shape == (1, 96, 128)
     assert annotator(scene, resolution=64).values.shape == (1, 64, 85)
+
+
+def test_flip_augmentation_off_is_one_look_at_the_picture(seeded, tmp_path, scene):
+    torch.save({"model": seeded(N.tiny().build(Checkpoint(NOWHERE, {})))}, tmp_path / "n.pt")
+    annotator = fathom.load(N.tiny(), weights=tmp_path / "n.pt", device="cpu")
+    looks = []
+    annotator.network.register_forward_hook(lambda *_: looks.append(1))
+    one, mirrored = (annotator(x, flip_augmentation=False).metres() for x in (scene, scene.flip(2)))
+    assert len(looks) == 2
+    assert not torch.allclose(one, mirrored.flip(2), rtol=1e-3)
+    torch.testing.assert_close(annotator(scene).metres(), (one + mirrored.flip(2)) / 2, rtol=1e-5, atol=1e-5)
+    assert len(looks) == 4
+    with pytest.raises(SettingError, match="flip_augmentation must be True or False, got 1"):
+        annotator(scene, flip_augmentation=1)
 
 
 def test_an_overshoot_below_zero_is_near_and_valid():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import fathom
-from fathom.annotator import weights
+from fathom.annotator import runtime, weights
+from fathom.annotator.estimator import Estimator
 from fathom.annotator.runtime import Annotator
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -27,6 +30,41 @@ LAYOUTS = {
 }
 
 
+# Of Marigold v1-1, that is of Stable Diffusion 2, with twice the input channels.
+_MARIGOLD = {
+    "model_index": {"default_denoising_steps": 4},
+    "unet": {
+        "in_channels": 8,
+        "out_channels": 4,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "attention_head_dim": [5, 10, 20, 20],
+        "cross_attention_dim": 1024,
+        "use_linear_projection": True,
+    },
+    "vae": {
+        "block_out_channels": [128, 256, 512, 512],
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+    },
+    "scheduler": {
+        "_class_name": "DDIMScheduler",
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction",
+        "timestep_spacing": "trailing",
+        "rescale_betas_zero_snr": True,
+        "clip_sample": False,
+    },
+}
+
+
+def described(id: str) -> Estimator:
+    """The estimator, complete: Marigold's configuration lies beside its weights otherwise."""
+    estimator: Any = fathom.estimators()[id]
+    return replace(estimator, config=_MARIGOLD) if estimator.family == "marigold" else estimator
+
+
 def checkpoint(id: str, folder: Path) -> Path:
     """A checkpoint of `id` in `folder`, filled from a seed, in the published layout where the tests hold it.
 
@@ -36,7 +74,8 @@ def checkpoint(id: str, folder: Path) -> Path:
         return published(LAYOUTS[id], folder)
     from safetensors.torch import save_file
 
-    network = fathom.estimators()[id].build(weights.Checkpoint(folder, {}))
+    with runtime.parameters_on_meta():
+        network = described(id).build(weights.Checkpoint(folder, {}))
     generator = torch.Generator().manual_seed(0)
     state = {}
     for name, tensor in network.state_dict().items():
@@ -78,8 +117,8 @@ def repository(layout: str, hub: Path) -> Path:
 
 def load(id: str, folder: Path, dtype: torch.dtype | None = None) -> Annotator:
     """The loaded estimator, on its real weights where they are on disk, else on `checkpoint`'s."""
-    estimator = fathom.estimators()[id]
+    estimator = described(id)
     if estimator.embedded or weights.find(estimator.sources):
         return fathom.load(id, dtype=dtype)
     path = folder / Path(LAYOUTS.get(id, f"{id}.safetensors")).name
-    return fathom.load(id, path if path.exists() else checkpoint(id, folder), dtype=dtype)
+    return fathom.load(estimator, path if path.exists() else checkpoint(id, folder), dtype=dtype)

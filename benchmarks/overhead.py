@@ -1,6 +1,6 @@
 """How much a node costs beyond the bare network: node execute() over est.network on the same pixels, side by side.
 
-    python benchmarks/overhead.py [ID ...] [--size 512] [--repeats 15]
+    python benchmarks/overhead.py [ID ...] [--size 512] [--repeats 15] [--warm-ups 2]
 
 Both run warm and alternate in one process; the medians and their ratio are printed. An estimator whose weights are not
 on disk runs on seeded random ones of the published layout, which cost the same.
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("ids", nargs="*", default=["fathom-tiny"])
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--warm-ups", type=int, default=2)
     args = parser.parse_args()
     image = torch.rand(1, args.size, args.size, 3, generator=torch.Generator().manual_seed(0))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.size} px, median of {args.repeats}")
@@ -50,10 +51,10 @@ def main() -> None:
                     return est.network(x)
 
             times: dict[str, list[float]] = {"node": [], "network": []}
-            for turn in range(args.repeats + 2):
+            for turn in range(args.repeats + args.warm_ups):
                 for name, run in (("node", node), ("network", network)):
                     taken = seconds(run, est.device)
-                    if turn >= 2:
+                    if turn >= args.warm_ups:
                         times[name].append(taken)
             a, b = (statistics.median(times[n]) * 1e3 for n in ("node", "network"))
             print(f"{id:40} {a:10.1f} {b:11.1f} {a / b:7.3f}")

@@ -133,6 +133,13 @@ def main() -> None:
                 lambda x: ours["FathomZoeDepth"]().execute(x, "zoedepth-nk", 512),
                 ZoeDetector.from_pretrained,
             ),
+            (
+                # As that pack runs it: without the mirrored look.
+                "controlnet_aux ZoeDepth NK, one look", "FathomZoeDepth", 512,
+                lambda x: aux[zoe]().execute(x, 512),
+                lambda x: ours["FathomZoeDepth"]().execute(x, "zoedepth-nk", 512, flip_augmentation=False),
+                ZoeDetector.from_pretrained,
+            ),
         ]  # fmt: skip
     if args.kijai:
         pack = module("kijai_pack", args.kijai).NODE_CLASS_MAPPINGS

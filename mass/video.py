@@ -73,7 +73,6 @@ class Frames:
     KEEP = 24
 
     def __init__(self, path: str) -> None:
-        self._path = path
         self._container = _open(path)
         self._stream = _stream(self._container)
         self._stream.thread_type = "AUTO"

@@ -152,7 +152,7 @@ class Estimator:
         height, width = fit.network
         per_pixel = self.memory * dtype.itemsize // 4
         picture = fit.source[0] * fit.source[1] * 3 * 4
-        return batch * (height * width * per_pixel + 3 * picture)
+        return batch * (height * width * per_pixel + 4 * picture)
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every option with its checked value. Raises SettingError for an unknown name or a bad value."""

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 KEEP = 3
 _MOST_PER_BATCH = 32
 _MOST_PER_CPU_BATCH = 4
+# A processor gains from a batch only while it fits into the caches; a larger one makes people wait for signs of progress.
+_CPU_BATCH_BYTES = 2**27
 
 
 class Annotator:
@@ -112,7 +114,9 @@ class Annotator:
     def _best_batch(self, count: int, fit: Fit) -> int:
         single = self.estimator.memory_required(1, fit, self.dtype)
         room = int(host.free_memory(self.device) * 0.8) // max(single, 1)
-        most = _MOST_PER_CPU_BATCH if self.device.type == "cpu" else _MOST_PER_BATCH
+        most = _MOST_PER_BATCH
+        if self.device.type == "cpu":
+            most = min(_MOST_PER_CPU_BATCH, _CPU_BATCH_BYTES // max(single, 1))
         return max(1, min(count, room, most))
 
 

@@ -161,7 +161,7 @@ def resize(pixels: Tensor, size: Size, how: Filter) -> Tensor:
     raise SettingError(f"there is no resize filter {how!r}.")
 
 
-_ARGMAX_ELEMENTS = 2**25
+ARGMAX_ELEMENTS = 2**25
 
 
 def argmax_at(scores: Tensor, size: Size) -> Tensor:
@@ -170,7 +170,7 @@ def argmax_at(scores: Tensor, size: Size) -> Tensor:
     Labels are never resized themselves. Classes are enlarged a few at a time, so memory does not grow with their
     number; the result is that of the whole enlargement (the first class wins a tie).
     """
-    few = max(1, _ARGMAX_ELEMENTS // (size[0] * size[1]))
+    few = max(1, ARGMAX_ELEMENTS // (size[0] * size[1]))
     rows = []
     for picture in scores.split(1):
         best, labels = resize(picture[:, :few], size, "bilinear").max(1)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence
-from ..annotator.sizing import Fit, Size, argmax_at
+from ..annotator.sizing import ARGMAX_ELEMENTS, Fit, Size, argmax_at
 from ..annotator.weights import Checkpoint, Source
 from ..errors import WeightsError
 from ..signals import Palette, Segmentation
@@ -130,7 +130,7 @@ class OneFormerEstimator(Estimator):
 def labelling_memory(per_pixel: int, batch: int, fit: Fit, dtype: torch.dtype) -> int:
     """Bytes of a forward of one picture after the other, with the picture in its forms and the work of `argmax_at`."""
     network, picture = fit.network[0] * fit.network[1], fit.source[0] * fit.source[1]
-    return network * (per_pixel * dtype.itemsize // 4) + picture * (12 * batch + 60) + 2**30
+    return network * (per_pixel * dtype.itemsize // 4) + picture * (12 * batch + 60) + 4 * ARGMAX_ELEMENTS
 
 
 # ------------------------------------------------------------------------------------------------ names
@@ -218,7 +218,7 @@ def _oneformer(id: str, name: str, palette: str, about: str, sources: tuple[Sour
         parameters=rule["parameters"],
         sources=sources,
         about=about,
-        memory=2000,
+        memory=1700,
         extras=_EXTRAS,
         palette=palette,
         queries=rule["queries"],

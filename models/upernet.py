@@ -105,7 +105,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
             ),
         ),
         about="150 classes of ADE20K with a quarter of OneFormer's size, for small machines; coarser regions.",
-        memory=2200,
+        memory=1200,
         extras={"auxiliary_head.*": "a second head that helps training alone"},
     ),
 )

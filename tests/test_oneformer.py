@@ -152,7 +152,7 @@ def test_labels_class_by_class(size: tuple[int, int], elements: int, monkeypatch
     scores = torch.randn(2, 23, 16, 12, generator=torch.Generator().manual_seed(1))
     scores[:, 7] = scores[:, 3]  # ties
     whole = torch.nn.functional.interpolate(scores, size, mode="bilinear", align_corners=False).argmax(1)
-    monkeypatch.setattr(sizing, "_ARGMAX_ELEMENTS", elements)
+    monkeypatch.setattr(sizing, "ARGMAX_ELEMENTS", elements)
     assert torch.equal(sizing.argmax_at(scores, size), whole)
 
 

@@ -31,6 +31,14 @@ def test_a_film_in_pieces_equals_its_frames(tiny):
         )
 
 
+def test_a_processor_takes_large_pictures_one_at_a_time(tiny, monkeypatch):
+    taken, run = [], type(tiny)._run
+    monkeypatch.setattr(type(tiny), "_run", lambda self, part, *rest: taken.append(len(part)) or run(self, part, *rest))
+    tiny(torch.rand(5, 32, 32, 3))
+    tiny(torch.rand(2, 2048, 2048, 3), 64)
+    assert taken == [4, 1, 1, 1]
+
+
 def test_a_processor_gets_the_memory_layout_that_it_is_quicker_in(tiny_annotator, scene):
     annotator = tiny_annotator("depth-anything-v2-small")
     network = annotator.network

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 KEEP = 3
 _MOST_PER_BATCH = 32
 _MOST_PER_CPU_BATCH = 4
-# A processor gains from a batch only while it fits into the caches; a larger one makes people wait for signs of progress.
+# A processor gains from a batch only while it fits into the caches; a larger one delays every sign of progress.
 _CPU_BATCH_BYTES = 2**27
 
 

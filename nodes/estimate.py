@@ -22,6 +22,7 @@ from .fields import (
     NORMAL_CONVENTION,
     SCOPE,
     SEGMENTATION_CATEGORY,
+    advanced,
     choice,
     option,
     resolution,
@@ -186,7 +187,7 @@ class FathomZoeDepth(_DepthNode):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         types = super().INPUT_TYPES()
         (flip,) = by_id(cls.DEFAULT).options
-        return {**types, "optional": {**types["optional"], flip.name: option(flip)}}
+        return {**types, "optional": {**types["optional"], flip.name: advanced(option(flip))}}
 
     def execute(
         self, image: Any, estimator: str, resolution: int = 512, scope: str = "image", flip_augmentation: bool = True

@@ -1,9 +1,8 @@
 """Every benchmark, one after the other, as docs/performance.md lists them.
 
-    python benchmarks [--comfyui PATH [--controlnet-aux PATH] [--kijai PATH]]
+    python benchmarks [ID ...] [--comfyui PATH [--controlnet-aux PATH] [--kijai PATH]]
 
-Takes about an hour on two cores; with ComfyUI it also measures the pack's import, and other packs beside it. Leave the
-machine alone meanwhile.
+With ComfyUI it also measures the pack's import, and other packs beside it. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -13,24 +12,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-FULL = ["depth-anything-v2-small", "depth-anything-v2-large", "midas-dpt-hybrid", "zoedepth-n", "normal-bae"]
-FULL += ["oneformer-ade20k"]
+IDS = ["fathom-tiny", "depth-anything-v2-small", "depth-anything-v2-large", "midas-dpt-hybrid", "zoedepth-n"]
+IDS += ["normal-bae", "oneformer-ade20k"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ids", nargs="*", default=IDS)
     parser.add_argument("--comfyui", type=Path)
     parser.add_argument("--controlnet-aux", type=Path)
     parser.add_argument("--kijai", type=Path)
     args = parser.parse_args()
     runs = [
-        ["overhead.py", "fathom-tiny", *FULL, "--repeats", "5"],
-        ["cold.py", *FULL, "--repeats", "3"],
-        ["batches.py", "fathom-tiny", "depth-anything-v2-small", "depth-anything-v2-large"],
-        ["memory.py", "forward", "fathom-tiny", *FULL],
+        ["overhead.py", *args.ids, "--repeats", "5"],
+        ["cold.py", *args.ids, "--repeats", "3"],
+        ["batches.py", *args.ids],
+        ["memory.py", "forward", *args.ids],
         ["memory.py", "film"],
-        ["operators.py", "fathom-tiny", *FULL],
-        ["layouts.py", *FULL],
+        ["operators.py", *args.ids],
+        ["layouts.py", *args.ids],
         ["precision.py", "fathom-tiny", "depth-anything-v2-small"],
     ]
     if args.comfyui:

@@ -12,28 +12,18 @@ import argparse
 import copy
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from networks import load
+from overhead import seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from fathom.annotator.runtime import Annotator
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def seconds(run: Callable[[], Any], device: torch.device) -> float:
-    """Wall time of one call, the device's queue drained."""
-    start = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -82,7 +82,7 @@ class Normals:
 
 
 def _lengths(vectors: Tensor) -> Tensor:
-    """The lengths (...) of vectors (...,3). torch's own norm takes forty times as long where channels lie apart."""
+    """The lengths (...) of vectors (...,3). torch's norm takes many times as long where channels lie apart."""
     x, y, z = vectors.unbind(-1)
     return (x * x + y * y + z * z).sqrt()
 

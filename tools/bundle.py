@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,11 @@ class Bundle:
     normals: Normals | None = None
     segmentation: Segmentation | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Bundle:
+        """The same with its picture and signals on `device`."""
+        there = {name: part.to(device) for name in PARTS if (part := getattr(self, name)) is not None}
+        return replace(self, picture=self.picture.to(device), **there)
 
 
 @dataclass(frozen=True)

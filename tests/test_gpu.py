@@ -1,0 +1,168 @@
+"""What would break, or wait, on a GPU: every estimator and every node on one that is pretended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pretend_gpu import OnGPU, pretend_gpu
+from test_contract import assert_same, representatives
+
+import fathom
+from fathom import Depth, Segmentation
+from fathom.annotator import host
+from fathom.nodes import NODES
+from fathom.nodes.place import moved
+from fathom.nodes.preview import save_previews
+from fathom.signals import Palette
+
+GPU = torch.device("cuda")
+# Copies below this many bytes are constants: a mean, a filter's weights.
+SMALL = 2**12
+
+
+def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
+    with pretend_gpu() as traffic:
+        there, here = torch.ones(3, device=GPU), torch.ones(3)
+        assert type(there) is OnGPU and there.device.type == "cuda" and torch.equal((there + 1).cpu(), here + 1)
+        with pytest.raises(RuntimeError, match="both cuda:0 and the processor"):
+            there + here
+        with pytest.raises(RuntimeError, match="numpy"):
+            there.numpy()
+        with pytest.raises(RuntimeError, match="both"):
+            torch.nn.functional.linear(here, torch.nn.Linear(3, 2).to(GPU).weight)
+        traffic.clear()
+        assert float((there * here.to(GPU)).sum()) == 3 and (there + 2.0).tolist() == [3.0, 3.0, 3.0]
+    assert [size for size, _ in traffic.up] == [12] and [size for size, _ in traffic.down] == [12]
+    assert len(traffic.asked) == 1
+
+
+# ------------------------------------------------------------------------------------------ estimators
+
+# Estimators whose way depends on what they see, or whose pipeline is a library's: the rest asks a GPU for no more than
+# what the checks of the result need, however long the batch.
+ASKS = {
+    "leres-boost": "edges choose the patches",
+    "zoedepth-nk": "indoor or outdoor head, as each picture needs",
+    **{id: "diffusers' pipeline" for id, e in fathom.estimators().items() if e.family == "marigold"},
+    **{id: "transformers' decoder" for id, e in fathom.estimators().items() if e.family == "oneformer"},
+}
+
+
+@pytest.fixture(params=representatives())
+def pair(request: pytest.FixtureRequest, tiny_annotator: Any) -> Any:
+    """(the tiny variant on the processor, a function that loads it elsewhere)."""
+    there = tiny_annotator(request.param)
+    tiny = fathom.estimators()[request.param].tiny()
+    return there, lambda **how: fathom.load(tiny, weights=there.path, **how)
+
+
+def test_an_estimator_gives_the_same_there_for_one_copy_up_and_one_down(pair: Any, scene: torch.Tensor) -> None:
+    here, load = pair
+    film = torch.cat([scene, scene.flip(2)])
+    expected = here(film, 64)
+    with pretend_gpu() as traffic:
+        there = load(device=GPU, dtype=torch.float32)
+        assert there.device.type == "cuda" and isinstance(next(there.network.parameters()), OnGPU)
+        traffic.clear()
+        result = there(film, 64)
+    assert_same(result, expected)
+    large = [[copy for copy in way if copy[0] > SMALL] for way in (traffic.up, traffic.down)]
+    assert [len(way) for way in large] == [1, 1], large
+    assert large[0][0][0] == film.numel() * 4
+    if here.estimator.id not in ASKS:
+        assert len(traffic.asked) <= 3, traffic.asked
+
+
+def test_an_estimator_runs_there_in_its_own_precision(pair: Any, scene: torch.Tensor, monkeypatch: Any) -> None:
+    here, load = pair
+    monkeypatch.delenv("FATHOM_PRECISION", raising=False)
+    monkeypatch.setattr(host, "_faster_in_half", lambda where: True)
+    if not here.estimator.half:
+        pytest.skip("stays in float32")
+    with pretend_gpu():
+        there = load(device=GPU)
+        assert there.dtype == torch.float16
+        result = there(scene, 64)
+    values, expected = result.values, here(scene, 64).values
+    assert values.dtype == torch.float32
+    assert float((values - expected).abs().max()) <= 0.02 * float(expected.amax() - expected.amin())
+
+
+# ----------------------------------------------------------------------------------------------- nodes
+
+BY_FILE = {"FathomLoadDepth", "FathomLoadPhoneDepth", "FathomRGBDDepth", "FathomLoadBundle"}
+BY_ESTIMATOR = {n.__name__ for n in NODES if n.__module__.endswith(".estimate")}
+BY_ESTIMATOR -= {"FathomEstimateDepth", "FathomClassMask"}
+ELSEWHERE = {"FathomDepthFromGeometry", "FathomInspectBundle", *BY_FILE, *BY_ESTIMATOR}
+USUAL = {"field_of_view": 60.0, "frames": 2, "format": "ply"}
+
+
+def inputs(node: Any) -> dict[str, Any]:
+    """An input for every socket of `node`, its widgets at their defaults, but for `USUAL`."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 48, 64, 3, generator=generator)
+    valid = torch.ones(2, 48, 64, dtype=torch.bool)
+    valid[0, :4, :4] = False
+    labels = torch.zeros(2, 48, 64, dtype=torch.long)
+    labels[:, :, 32:] = 3
+    kinds = {
+        "IMAGE": image,
+        "MASK": (image[..., 0] > 0.5).float(),
+        "FATHOM_DEPTH": Depth(torch.rand(2, 48, 64, generator=generator) * 4 + 1, "metric", valid),
+        "FATHOM_SEGMENTATION": Segmentation(labels, Palette.named("ade20k"), "test"),
+    }
+    declared = node.INPUT_TYPES()
+    given = {}
+    for name, (kind, *more) in {**declared.get("required", {}), **declared.get("optional", {})}.items():
+        if isinstance(kind, str) and kind in kinds:
+            given[name] = kinds[kind]
+        elif name in USUAL and (not isinstance(kind, list) or USUAL[name] in kind):
+            given[name] = USUAL[name]
+        elif more and "default" in more[0]:
+            given[name] = more[0]["default"]
+    for one, other in (("depth", "field"), ("segmentation", "masks")):
+        if one in given:
+            given.pop(other, None)
+    if node.__name__ == "FathomDepthFromImage":
+        given["image"] = image[..., :1].expand(-1, -1, -1, 3)
+    return given
+
+
+def tensors(value: Any) -> list[torch.Tensor]:
+    """Every tensor in what a node gave; files aside."""
+    parts = value["result"] if isinstance(value, dict) else value
+    held = [getattr(part, name, None) for part in parts for name in ("values", "vectors", "labels")]
+    return [x for x in (*parts, *held) if isinstance(x, torch.Tensor)]
+
+
+@pytest.fixture
+def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory, and folders for bundles and previews."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FATHOM_BUNDLES", str(tmp_path / "bundles"))
+    monkeypatch.setattr(host, "temp_folder", lambda: tmp_path / "temp")
+    return tmp_path
+
+
+@pytest.mark.parametrize("sockets", ["all on the GPU", "depth on the GPU", "pictures on the GPU"])
+@pytest.mark.parametrize("node", [n for n in NODES if n.__name__ not in ELSEWHERE], ids=lambda n: n.__name__)
+def test_a_node_works_where_results_stay_on_the_gpu(node: Any, sockets: str, rooms: Path, monkeypatch: Any) -> None:
+    given = inputs(node)
+    expected = tensors(node().execute(**given))
+    monkeypatch.setattr(host, "output_device", lambda: GPU)
+    with pretend_gpu():
+        for name, value in given.items():
+            signal = not isinstance(value, torch.Tensor)
+            if sockets.startswith("all") or sockets.startswith("depth") == signal:
+                given[name] = moved(value, GPU)
+        results = node().execute(**given)
+        save_previews(results["result"] if isinstance(results, dict) else results)
+        found = tensors(results)
+        assert all(isinstance(t, OnGPU) for t in found)
+        here = [t.cpu() for t in found]
+    assert len(here) == len(expected)
+    for a, b in zip(here, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

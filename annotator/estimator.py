@@ -75,7 +75,8 @@ class Estimator:
     embedded: the weights file that ships with the pack, relative to it. half: whether float16 moves no more than a
     thousandth of the pixels by over 1/510 of the result's range, measured (docs/performance.md); it is then the
     precision on devices that are faster in it. channels_last: whether a processor is quicker with the convolutions'
-    weights in that memory layout, measured (docs/performance.md).
+    weights in that memory layout, measured (docs/performance.md). fast_linear: whether linear layers on a processor may
+    sum in another order to be faster (annotator/layers.py).
     """
 
     id: str
@@ -94,6 +95,7 @@ class Estimator:
     embedded: str | None = None
     half: bool = False
     channels_last: bool = False
+    fast_linear: bool = True
 
     # ------------------------------------------------------------------------------ the network
 

@@ -19,6 +19,7 @@ from ..signals import Signal
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
+from .layers import speed_up_linear_layers
 from .pictures import as_pictures, to_pixels
 from .sizing import Fit, Size, check_resolution, result_size
 
@@ -218,6 +219,8 @@ def load(
     where = None if device is None else torch.device(device)
     runs_on = where or host.device()
     network.to(dtype or host.precision(estimator.half, runs_on))
+    if estimator.fast_linear and runs_on.type == "cpu":
+        speed_up_linear_layers(network)
     if estimator.channels_last and runs_on.type == "cpu":
         # The calls of `to` with a memory format alone are missing from torch's type hints.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -219,6 +219,8 @@ def _oneformer(id: str, name: str, palette: str, about: str, sources: tuple[Sour
         sources=sources,
         about=about,
         memory=1700,
+        # The decoder cuts its masks at one half: other last bits become other regions.
+        fast_linear=False,
         extras=_EXTRAS,
         palette=palette,
         queries=rule["queries"],

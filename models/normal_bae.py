@@ -25,6 +25,7 @@ from ..annotator.weights import Checkpoint, Source
 from ..signals import Normals
 from ..signals.normals import Channels, unit_vectors
 from ._controlnet import controlnet_picture
+from ._enlarged import convolve_enlarged
 
 TO_FATHOM = (-1.0, 1.0, 1.0)
 PICTURE: Channels = ("-x", "+y", "+z")
@@ -84,7 +85,12 @@ class UpSample(nn.Module):
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return self._net(torch.cat([_upsample(x, (skip.shape[-2], skip.shape[-1])), skip], 1))
+        first: Any = self._net[0]
+        # Published code convolves the enlarged map and the skip as one.
+        of_coarse, of_skip = first.weight.split([x.shape[1], skip.shape[1]], 1)
+        mixed = F.conv2d(skip, of_skip, first.bias, padding=1)
+        mixed = mixed + convolve_enlarged(x, of_coarse, (skip.shape[-2], skip.shape[-1]), align_corners=True)
+        return self._net[1:](mixed)
 
 
 class Refine(nn.Sequential):
@@ -101,15 +107,14 @@ class Refine(nn.Sequential):
 
     def forward(self, features: Tensor, estimate: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         size = (features.shape[-2] * 2, features.shape[-1] * 2)
-        first: Any = self[0]
-        of_features, of_estimate = first.weight[..., None].split([features.shape[1], 4], 1)
+        first, *rest = (layer for layer in self if isinstance(layer, nn.Conv1d))
         # Enlarging after the first convolution gives the same, by linearity, for a quarter of the work.
-        x = _upsample(F.conv2d(features, of_features), size)
-        x = x + F.conv2d(_upsample(estimate, size), of_estimate, first.bias)
-        x = F.relu_(x).flatten(2)
-        for layer in list(self)[2:]:
-            x = layer(x)
-        return _unit(x.unflatten(2, size))
+        x = F.conv2d(torch.cat([features, estimate], 1), first.weight[..., None], first.bias)
+        # Convolutions over single pixels are products of matrices where the channels lie together.
+        x = _upsample(x.contiguous(memory_format=torch.channels_last), size)
+        for layer in rest:
+            x = F.conv2d(F.relu_(x), layer.weight[..., None], layer.bias)
+        return _unit(x)
 
 
 def _unit(estimate: Tensor) -> Tensor:
@@ -208,6 +213,7 @@ ESTIMATORS = (
             ),
         ),
         about="Surface normals, best indoors; the annotator that the ControlNet 1.1 for normals was trained with.",
-        memory=2000,
+        memory=1450,
+        channels_last=True,
     ),
 )

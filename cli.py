@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.table import Column, Table
 
 from . import cli_tools
 from .errors import FathomError, PictureError, SettingError
+
+if TYPE_CHECKING:
+    from .mass.job import Wanted
 
 app = typer.Typer(
     help="Depth, surface normals and regions of pictures, for ControlNet and every later step.",
@@ -140,6 +143,10 @@ def annotate(
         int | None,
         typer.Option("--resolution", "-r", help="Short side of the result; 0 = the picture's. Unset = the model's."),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", help="name=value, an option of the model, such as steps=10; see `models options`."),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="A weights file or folder instead of the known ones.")] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda. Unset = the best there is.")] = None,
     signal: Annotated[
@@ -204,20 +211,21 @@ def annotate(
 
     Exit status: 0 done, 1 stopped by an error, 2 misuse, 3 done but some pictures failed.
     """
+    from .mass.run import wanted_signals
     from .mass.sources import is_photo
 
     given = None if weights is None else str(weights)
     special = signal or layout != Layout.tree or engine != EngineName.local or half or batch or verify or not resume
+    wanted = wanted_signals(signal or [], estimator, format.value, given, option or [])
     if not special and all(is_photo(source) for source in sources):
-        _annotate_photos([Path(s) for s in sources], Path(out), estimator, format, resolution, weights, device)
+        _annotate_photos([Path(s) for s in sources], Path(out), wanted[0], resolution, device)
         return
     from .mass.job import Job
-    from .mass.run import wanted_signals
 
     job = Job(
         sources=tuple(sources),
         out=out,
-        signals=wanted_signals(signal or [], estimator, format.value, given),
+        signals=wanted,
         resolution=resolution,
         layout=layout.value,
         chunk=chunk,
@@ -231,30 +239,21 @@ def annotate(
     _annotate_many(job, engine, {"resume": resume, "verify": verify}, address, workers, gpus, cpus)
 
 
-def _annotate_photos(
-    photos: list[Path],
-    out: Path,
-    estimator: str,
-    format: Format,
-    resolution: int | None,
-    weights: Path | None,
-    device: str | None,
-) -> None:
+def _annotate_photos(photos: list[Path], out: Path, wanted: Wanted, resolution: int | None, device: str | None) -> None:
     from . import load
     from .annotator import host
     from .models import estimator as by_id
-    from .signals.export import check_format, save_signal
+    from .signals.export import save_signal
 
-    kind = by_id(estimator).produces
-    check_format(kind, format.value)
-    targets = _targets(photos, out, kind, format)
+    targets = _targets(photos, out, by_id(wanted.estimator).produces, Format(wanted.format))
     written: list[Path] = []
     out.mkdir(parents=True, exist_ok=True)
     with _bars(console):
-        annotator = load(estimator, weights, device)
+        annotator = load(wanted.estimator, wanted.weights, device)
         with host.progress(len(photos), annotator.estimator.name, "picture") as bar:
             for photo, target in zip(photos, targets, strict=True):
-                files = save_signal(annotator(open_picture(photo), resolution), target, format.value)
+                signal = annotator(open_picture(photo), resolution, **dict(wanted.options))
+                files = save_signal(signal, target, wanted.format)
                 written += [target] if target in files else files
                 bar.update()
     for file in written:
@@ -434,6 +433,27 @@ def markdown_table() -> str:
         licence = f"[{e.licence}]({e.licence.url})" if e.licence.url else str(e.licence)
         rows.append(f"| `{e.id}` | {e.produces} | {e.parameters / 1e6:,.1f} M | {fetch} | {licence} | {e.about} |")
     return "\n".join(rows) + "\n"
+
+
+@models.command()
+def options(
+    estimator: Annotated[
+        list[str] | None, typer.Argument(help="Which models. Unset = all that have any.", show_default=False)
+    ] = None,
+) -> None:
+    """List what `annotate --option` can set: each model's own options, their defaults and what they take."""
+    from . import estimators
+    from .models import estimator as by_id
+
+    about = Column("about", min_width=30)
+    table = Table(Column("id", no_wrap=True), Column("option", no_wrap=True), "default", "takes", about, box=None)
+    for e in [by_id(id) for id in estimator] if estimator else estimators().values():
+        for option in e.options:
+            table.add_row(e.id, option.name, str(option.default).lower(), option.takes, option.about)
+    if not table.rows:
+        console.print("these models have no options.")
+        return
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 @models.command()

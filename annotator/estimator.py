@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,6 +43,23 @@ class Option:
     most: float | None = None
     choices: tuple[str, ...] = ()
     about: str = ""
+
+    @property
+    def takes(self) -> str:
+        """The values that it takes, for people: "1..50", "true, false", the choices."""
+        if isinstance(self.default, bool):
+            return "true, false"
+        return ", ".join(self.choices) or f"{self.least}..{self.most}"
+
+    def parse(self, text: str) -> Any:
+        """The value that a shell's `text` stands for, checked. Raises SettingError."""
+        value: Any = text
+        if isinstance(self.default, bool):
+            value = {"true": True, "false": False}.get(text.lower(), text)
+        elif isinstance(self.default, (int, float)):
+            with suppress(ValueError):
+                value = type(self.default)(text)
+        return self.check(value)
 
     def check(self, value: Any) -> Any:
         """`value`, or the default for None. Raises SettingError naming the range for anything outside it."""

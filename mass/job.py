@@ -21,13 +21,20 @@ Layout = Literal["tree", "shards"]
 @dataclass(frozen=True)
 class Wanted:
     """One signal to make. name: what its files are called after. model: sha256 of the weights. weights: None = the
-    known ones."""
+    known ones. options: the estimator's own, (name, value) each; its defaults for the others."""
 
     name: str
     estimator: str
     format: str
     model: str = ""
     weights: str | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the results depend on."""
+        chosen = {"options": dict(self.options)} if self.options else {}
+        return {"estimator": self.estimator, "model": self.model, "format": self.format, **chosen}
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Job:
     def settings(self) -> dict[str, Any]:
         """What the results depend on: two runs into one folder must agree on it."""
         return {
-            "signals": {w.name: {"estimator": w.estimator, "model": w.model, "format": w.format} for w in self.signals},
+            "signals": {wanted.name: wanted.settings for wanted in self.signals},
             "resolution": self.resolution,
             "precision": "float16" if self.half else "float32",
             "layout": self.layout,

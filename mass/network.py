@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,12 +191,19 @@ class NetworkQueue:
         self._answer(requests[half:])
 
 
-def annotate(annotator: Annotator, queue: NetworkQueue, pixels: Tensor, resolution: int | None, place: Place) -> Any:
+def annotate(
+    annotator: Annotator,
+    queue: NetworkQueue,
+    pixels: Tensor,
+    resolution: int | None,
+    options: Mapping[str, Any],
+    place: Place,
+) -> Any:
     """As `Annotator.__call__` for one picture (1,3,H,W), with the network in the queue's thread. Signal on the CPU."""
     from ..annotator.sizing import result_size
 
     estimator = annotator.estimator
-    settings = estimator.settings({})
+    settings = estimator.settings(options)
     height, width = pixels.shape[-2:]
     size = result_size(height, width, resolution or 0)
     fit = estimator.plan(height, width, resolution, settings)

@@ -248,7 +248,8 @@ class Engine:
                 pixels = _pixels(image)
                 for number, (wanted, annotator) in enumerate(zip(self.job.signals, self.annotators, strict=True)):
                     place.signal, place.call = number, 0
-                    signal = annotate(annotator, self._queue, pixels, self.job.resolution, place)
+                    options = dict(wanted.options)
+                    signal = annotate(annotator, self._queue, pixels, self.job.resolution, options, place)
                     files |= sinks.encode(signal, item, wanted, self.job)
             input = {"sha256": picture.sha256, "size": picture.size, "changed": picture.changed}
             record = manifest.done(item, input, files)

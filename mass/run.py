@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
@@ -22,13 +22,15 @@ from .pipeline import Engine, Report, count_in_background
 from .stores import Store
 
 
-def wanted_signals(signals: list[str], estimator: str, format: str, weights: str | None = None) -> tuple[Wanted, ...]:
+def wanted_signals(
+    signals: list[str], estimator: str, format: str, weights: str | None = None, options: Sequence[str] = ()
+) -> tuple[Wanted, ...]:
     """The signals of a job. signals: "name=estimator" or "name=estimator:format"; none = the one of `estimator`, under
-    the name of what it makes. Raises SettingError."""
+    the name of what it makes. options: as in `with_options`. Raises SettingError."""
     if not signals:
         kind = by_id(estimator).produces
         check_format(kind, format)
-        return (Wanted(kind, estimator, format, weights=weights),)
+        return with_options((Wanted(kind, estimator, format, weights=weights),), options)
     if weights is not None and len(signals) > 1:
         raise SettingError("--weights goes with one signal: put the files into the model folder instead.")
     made: list[Wanted] = []
@@ -42,7 +44,26 @@ def wanted_signals(signals: list[str], estimator: str, format: str, weights: str
         chosen = own or format
         check_format(by_id(id).produces, chosen)
         made.append(Wanted(name, id, chosen, weights=weights))
-    return tuple(made)
+    return with_options(tuple(made), options)
+
+
+def with_options(signals: tuple[Wanted, ...], options: Sequence[str]) -> tuple[Wanted, ...]:
+    """The signals with the options of their models. options: "name=value" each, for every signal whose model has it.
+
+    Raises SettingError for an option that none of the models has, and for a value that it does not take.
+    """
+    chosen: dict[str, dict[str, Any]] = {wanted.name: {} for wanted in signals}
+    for text in options:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError(f"an option is name=value, such as steps=10; got {text!r}.")
+        having = [(w, o) for w in signals for o in by_id(w.estimator).options if o.name == name]
+        if not having:
+            for wanted in signals:
+                by_id(wanted.estimator).settings({name: value})
+        for wanted, option in having:
+            chosen[wanted.name][name] = option.parse(value)
+    return tuple(replace(w, options=tuple(sorted(chosen[w.name].items()))) for w in signals)
 
 
 def load(job: Job) -> tuple[Job, list[runtime.Annotator]]:

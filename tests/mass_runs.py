@@ -38,7 +38,7 @@ def results(root):
     return {name for name in tree(root) if not name.startswith(".fathom")}
 
 
-def annotate(source, out, *, signals=(), format="png16", **settings):
+def annotate(source, out, *, signals=(), format="png16", options=(), **settings):
     """One run in this process; its Report."""
     report = Report()
     how = {k: settings.pop(k) for k in ("resume", "verify", "threads") if k in settings}
@@ -47,7 +47,7 @@ def annotate(source, out, *, signals=(), format="png16", **settings):
     job = Job(
         tuple(map(str, listed)),
         str(out),
-        wanted_signals(list(signals), "fathom-tiny", format),
+        wanted_signals(list(signals), "fathom-tiny", format, options=options),
         device="cpu",
         **settings,
     )

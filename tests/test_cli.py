@@ -85,6 +85,9 @@ def test_upright_by_exif(run, tmp_path):
         (["text.png"], "is not a picture"),
         (["photo.png", "sub/photo.png"], "would both be written"),
         (["photo.png", "--weights", "text.png"], "text.png"),
+        (["photo.png", "--option", "steps=2"], "fathom-tiny has no option 'steps'"),
+        (["photo.png", "-e", "marigold-depth", "--option", "steps=ten"], "steps must be a whole number, got 'ten'"),
+        (["photo.png", "-e", "zoedepth-n", "--option", "flip_augmentation"], "an option is name=value"),
     ],
 )
 def test_errors_are_one_paragraph_and_status_1(run, tmp_path, photo, monkeypatch, arguments, words):
@@ -115,6 +118,28 @@ def test_the_models_page_is_the_registrys(run):
 
     page = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
     assert run("models", "--markdown")[1] in page, "run: fathom models --markdown, and put the table in docs/models.md"
+
+
+def test_options_of_models_are_listed(run):
+    status, out, _ = run("models", "options", "marigold-depth", "zoedepth-n", "fathom-tiny")
+    assert status == 0 and "fathom-tiny" not in out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert any(line.startswith("marigold-depth ensemble_size 1 1..100") for line in lines)
+    assert any(line.startswith("zoedepth-n flip_augmentation true true, false") for line in lines)
+    assert "no options" in run("models", "options", "fathom-tiny")[2]
+
+
+def test_an_option_of_the_model_is_set(run, tmp_path, photo, tiny_annotator, monkeypatch, scene):
+    tiny = tiny_annotator("zoedepth-n")
+    monkeypatch.setattr(fathom, "load", lambda *_: tiny)
+    how = ["annotate", photo, "-e", "zoedepth-n", "-f", "npz", "-r", "64"]
+    assert run(*how, "-o", tmp_path / "one", "--option", "flip_augmentation=False")[0] == 0
+    assert run(*how, "-o", tmp_path / "two")[0] == 0
+    one, two = (load_depth(tmp_path / name / "photo_depth.npz").values for name in ("one", "two"))
+    picture = (scene * 255).round() / 255
+    torch.testing.assert_close(one, tiny(picture, 64, flip_augmentation=False).values)
+    torch.testing.assert_close(two, tiny(picture, 64).values)
+    assert not torch.equal(one, two)
 
 
 def test_verify_tells_a_file_that_is_not_the_published_one(run, tmp_path, monkeypatch):

@@ -280,6 +280,24 @@ def test_an_unreadable_folder_is_told_or_listed(photos, tmp_path, monkeypatch):
     assert report.failed == 2 and "cannot be listed: Permission denied" in (tmp_path / "out/failed.jsonl").read_text()
 
 
+def test_an_option_goes_to_the_models_that_have_it_and_into_the_manifest(tmp_path, monkeypatch, tiny_annotator):
+    from fathom.annotator import runtime
+
+    photo(tmp_path / "in" / "x.png", 3)
+    load = runtime.load
+    zoe = tiny_annotator("zoedepth-n")
+    monkeypatch.setattr(runtime, "load", lambda e, *rest: zoe if e.id == "zoedepth-n" else load(e, *rest))
+    out, how = tmp_path / "out", {"signals": ["metres=zoedepth-n:npz", "depth=fathom-tiny:npz"], "resolution": 64}
+    assert annotate(tmp_path / "in", out, options=["flip_augmentation=false"], **how).done == 1
+    told = json.loads((out / ".fathom" / "job.json").read_text())["signals"]
+    assert told["metres"]["options"] == {"flip_augmentation": False} and "options" not in told["depth"]
+    picture = Image.open(tmp_path / "in" / "x.png")
+    expected = zoe(picture, 64, flip_augmentation=False).values
+    torch.testing.assert_close(load_depth(out / "x_metres.npz").values, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(fathom.SettingError, match="signals.*--no-resume"):
+        annotate(tmp_path / "in", out, **how)
+
+
 def test_two_runs_into_one_output_and_other_settings_are_refused(photos, tmp_path):
     out = tmp_path / "out"
     annotate(photos, out)

@@ -262,7 +262,7 @@ def _blur_tile(
     around = (slice(top, min(rows.stop + lens.reach, height)), slice(left, min(columns.stop + lens.reach, width)))
     inner = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
     layer = layers[around].to(device or layers.device)
-    present = sorted((int(v) for v in layer.unique()), reverse=True)
+    present = sorted(layer.unique().tolist(), reverse=True)
     original = pixels[(slice(None), *around)].to(device or pixels.device)
     if present == [0]:
         return original[(slice(None), *inner)].permute(1, 2, 0).to(pixels.device)

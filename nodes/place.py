@@ -39,7 +39,9 @@ def moved(value: Any, where: torch.device) -> Any:
     if isinstance(value, _MOVES):
         return value.to(where)
     if type(value) in (list, tuple):
-        return type(value)(moved(part, where) for part in value)
+        there = [moved(part, where) for part in value]
+        return value if all(a is b for a, b in zip(there, value, strict=True)) else type(value)(there)
     if type(value) is dict:
-        return {key: moved(part, where) for key, part in value.items()}
+        parts = {key: moved(part, where) for key, part in value.items()}
+        return value if all(parts[key] is value[key] for key in value) else parts
     return value

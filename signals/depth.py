@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SignalError
-from .field import check_mask, check_scope, check_shape, percentiles, sketches, slices, steady, stretch
+from .field import check_mask, check_scope, check_shape, on_device, percentiles, sketches, slices, steady, stretch
 
 DepthKind = Literal["metric", "affine_inverse", "affine_depth", "ordinal"]
 
@@ -106,13 +106,8 @@ class Depth:
         return replace(self, values=self.values[at], valid=valid, focal=focal)
 
     def to(self, device: torch.device | str) -> Depth:
-        """The same depth on `device`."""
-        return replace(
-            self,
-            values=self.values.to(device),
-            valid=None if self.valid is None else self.valid.to(device),
-            focal=self.focal.to(device) if isinstance(self.focal, Tensor) else self.focal,
-        )
+        """The same depth on `device`; itself where it lies there."""
+        return on_device(self, device)
 
     @property
     def unit(self) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError, SignalError
-from .field import check_shape, percentiles
+from .field import check_shape, on_device, percentiles
 
 ColourSpace = Literal["srgb", "linear"]
 
@@ -72,8 +72,8 @@ class Intrinsics:
         return replace(self, values=self.values[at])
 
     def to(self, device: torch.device | str) -> Intrinsics:
-        """The same maps on `device`."""
-        return replace(self, values=self.values.to(device))
+        """The same maps on `device`; itself where they lie there."""
+        return on_device(self, device)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SignalError
-from .field import check_mask, check_shape
+from .field import check_mask, check_shape, on_device
 
 NormalConvention = Literal["controlnet", "opengl", "directx"]
 Channel = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
@@ -60,9 +60,8 @@ class Normals:
         return replace(self, vectors=self.vectors[at], valid=None if self.valid is None else self.valid[at])
 
     def to(self, device: torch.device | str) -> Normals:
-        """The same normals on `device`."""
-        valid = None if self.valid is None else self.valid.to(device)
-        return replace(self, vectors=self.vectors.to(device), valid=valid)
+        """The same normals on `device`; itself where they lie there."""
+        return on_device(self, device)
 
     def to_image(self, convention: NormalConvention = "controlnet") -> Tensor:
         """The picture (n+1)/2, float32 (B,H,W,3) in 0..1.

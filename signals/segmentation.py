@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import SettingError, SignalError
-from .field import check_shape
+from .field import check_shape, on_device
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Segmentation:
         return replace(self, labels=self.labels[at])
 
     def to(self, device: torch.device | str) -> Segmentation:
-        """The same labels on `device`."""
-        return replace(self, labels=self.labels.to(device))
+        """The same labels on `device`; itself where they lie there."""
+        return on_device(self, device)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -147,18 +147,14 @@ def rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("sockets", ["all on the GPU", "depth on the GPU", "pictures on the GPU"])
 @pytest.mark.parametrize("node", [n for n in NODES if n.__name__ not in ELSEWHERE], ids=lambda n: n.__name__)
-def test_a_node_works_where_results_stay_on_the_gpu(node: Any, sockets: str, rooms: Path, monkeypatch: Any) -> None:
+def test_a_node_joins_what_lies_in_different_places(node: Any, rooms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with --gpu-only: what estimators gave is on the GPU, what files gave is not, and results stay on the GPU."""
     given = inputs(node)
     expected = tensors(node().execute(**given))
     monkeypatch.setattr(host, "output_device", lambda: GPU)
     with pretend_gpu():
-        for name, value in given.items():
-            signal = not isinstance(value, torch.Tensor)
-            if sockets.startswith("all") or sockets.startswith("depth") == signal:
-                given[name] = moved(value, GPU)
-        results = node().execute(**given)
+        results = node().execute(**{k: v if isinstance(v, torch.Tensor) else moved(v, GPU) for k, v in given.items()})
         save_previews(results["result"] if isinstance(results, dict) else results)
         found = tensors(results)
         assert all(isinstance(t, OnGPU) for t in found)
@@ -166,3 +162,15 @@ def test_a_node_works_where_results_stay_on_the_gpu(node: Any, sockets: str, roo
     assert len(here) == len(expected)
     for a, b in zip(here, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_what_lies_inside_other_things_moves_too() -> None:
+    depth, mask = Depth(torch.ones(1, 2, 3), "metric"), torch.ones(1, 2, 3)
+    with pretend_gpu():
+        there = moved({"depth": depth, "more": [mask, (mask, "text")], "number": 3}, GPU)
+        assert isinstance(there["depth"].values, OnGPU) and isinstance(there["more"][1][0], OnGPU)
+        assert there["more"][1][1] == "text" and there["number"] == 3
+        back = moved(there, torch.device("cpu"))
+    assert torch.equal(back["depth"].values, depth.values) and type(back["more"][0]) is torch.Tensor
+    for stays in (mask, depth, [mask, depth], {"more": (mask, 3)}):
+        assert moved(stays, torch.device("cpu")) is stays

@@ -467,7 +467,10 @@ def comfy_folders(tmp_path, monkeypatch):
         setattr(folder_paths, f"get_{name}_directory", lambda name=name: str(tmp_path / name))
     folder_paths.get_annotated_filepath = lambda name: str(tmp_path / "input" / name)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "folder_paths", folder_paths)
-    monkeypatch.setitem(sys.modules, "comfy.model_management", types.ModuleType("comfy.model_management"))
+    manager: Any = types.ModuleType("comfy.model_management")
+    manager.intermediate_device = lambda: torch.device("cpu")
+    monkeypatch.setitem(sys.modules, "comfy", types.ModuleType("comfy"))
+    monkeypatch.setitem(sys.modules, "comfy.model_management", manager)
     return tmp_path
 
 

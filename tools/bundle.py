@@ -59,9 +59,10 @@ class Bundle:
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Bundle:
-        """The same with its picture and signals on `device`."""
-        there = {name: part.to(device) for name in PARTS if (part := getattr(self, name)) is not None}
-        return replace(self, picture=self.picture.to(device), **there)
+        """The same with its picture and signals on `device`; itself where they lie there."""
+        held = {name: part for name in ("picture", *PARTS) if (part := getattr(self, name)) is not None}
+        there = {name: part.to(device) for name, part in held.items()}
+        return self if all(there[name] is held[name] for name in held) else replace(self, **there)
 
 
 @dataclass(frozen=True)

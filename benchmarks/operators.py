@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,9 +29,14 @@ KINDS = {
 }
 
 
-def kind(operator: str) -> str:
-    """The kind that an operator's or a kernel's name belongs to; what is left is elementwise for the most part."""
+def kind(operator: str, shapes: Sequence[Sequence[int]] = ()) -> str:
+    """The kind that an operator's or a kernel's name belongs to; what is left is elementwise for the most part.
+
+    shapes: of its inputs. A convolution over one row of pixels is a linear layer (annotator/layers.py).
+    """
     lower = operator.lower()
+    if "conv" in lower and shapes and len(shapes[0]) == 4 and shapes[0][0] == shapes[0][2] == 1:
+        return "matmul"
     # Attention's kernels say "gemm", too.
     for name in ("attention", *KINDS):
         if any(part in lower for part in KINDS[name]):
@@ -56,16 +62,16 @@ def main() -> None:
             est(image, args.size).to_image()
             spent: defaultdict[str, float] = defaultdict(float)
             for _ in range(args.repeats):
-                with profile(activities=activities) as profiler:
+                with profile(activities=activities, record_shapes=True) as profiler:
                     start = time.perf_counter()
                     est(image, args.size).to_image().cpu()
                     whole = (time.perf_counter() - start) * 1e6
                 inside = 0.0
-                for event in profiler.key_averages():
+                for event in profiler.key_averages(group_by_input_shape=True):
                     if on_gpu and event.device_type.name != "CUDA":
                         continue  # the operators that launched the kernels report their time once more
                     own = event.self_device_time_total if on_gpu else event.self_cpu_time_total
-                    spent[kind(event.key)] += own
+                    spent[kind(event.key, event.input_shapes)] += own
                     inside += own
                 spent["host"] += max(0.0, whole - inside)
             total = sum(spent.values())

@@ -92,9 +92,10 @@ class Estimator:
     extras: patterns of known keys that checkpoints hold and the network does not need, each with the reason.
     embedded: the weights file that ships with the pack, relative to it. half: whether float16 moves no more than a
     thousandth of the pixels by over 1/510 of the result's range, measured (docs/performance.md); it is then the
-    precision on devices that are faster in it. channels_last: whether a processor is quicker with the convolutions'
-    weights in that memory layout, measured (docs/performance.md). fast_linear: whether linear layers on a processor may
-    sum in another order to be faster (annotator/layers.py).
+    precision on devices that are faster in it. tf32: whether the same holds for TF32, in which a GPU then computes
+    float32 products; None = not measured, torch decides. channels_last: whether a processor is quicker with the
+    convolutions' weights in that memory layout, measured (docs/performance.md). fast_linear: whether linear layers on a
+    processor may sum in another order to be faster (annotator/layers.py).
     """
 
     id: str
@@ -112,6 +113,7 @@ class Estimator:
     extras: Mapping[str, str] = field(default_factory=dict)
     embedded: str | None = None
     half: bool = False
+    tf32: bool | None = None
     channels_last: bool = False
     fast_linear: bool = True
 

@@ -323,7 +323,7 @@ def _read_settings(path: str, changed: int) -> dict[str, Any]:
     return read if isinstance(read, dict) else {}
 
 
-_PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def chosen_precision() -> str:
@@ -334,9 +334,9 @@ def chosen_precision() -> str:
 def precision(half: bool, where: torch.device) -> torch.dtype:
     """The precision that a network computes in on `where`. half: whether float16 is exact enough for it.
 
-    The environment variable FATHOM_PRECISION (fp32, fp16, bf16) or ComfyUI's settings panel decides for all of them;
-    without them float16 is taken where it is exact enough and the device is faster in it. Raises SettingError for
-    another value.
+    The environment variable FATHOM_PRECISION (fp32, tf32, fp16, bf16) or ComfyUI's settings panel decides for all of
+    them; without them float16 is taken where it is exact enough and the device is faster in it. Raises SettingError
+    for another value.
     """
     wanted = chosen_precision()
     if wanted in _PRECISIONS:
@@ -344,6 +344,14 @@ def precision(half: bool, where: torch.device) -> torch.dtype:
     if wanted != "auto":
         raise SettingError(f"FATHOM_PRECISION must be auto, {', '.join(_PRECISIONS)}, got {wanted!r}.")
     return torch.float16 if half and where.type != "cpu" and _faster_in_half(where) else torch.float32
+
+
+def tf32(exact_enough: bool | None) -> bool | None:
+    """Whether float32 products on a GPU are TF32; None = as torch decides. The user's choice of a precision goes first.
+
+    exact_enough: whether TF32 is for this network; None = nobody measured.
+    """
+    return {"fp32": False, "tf32": True}.get(chosen_precision(), exact_enough)
 
 
 def _faster_in_half(where: torch.device) -> bool:

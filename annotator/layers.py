@@ -1,6 +1,10 @@
-"""Layers that compute what torch's own compute, in less time where that was measured."""
+"""How a network's products are computed: linear layers on a processor, float32 on a GPU."""
 
 from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -39,3 +43,56 @@ def speed_up_linear_layers(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = ProcessorLinear
+
+
+class _Products:
+    """Hooks that let float32 products on a GPU be TF32, or not, while a network runs.
+
+    torch's switches are the process's own: the first network that starts notes how they stood, and the last one that
+    ends puts them back. Where others use torch's newer switches it lets nobody read these; then they stay as they are.
+    """
+
+    _lock = threading.Lock()
+    _running = 0
+    _before: tuple[bool, bool] | None = None
+
+    def __init__(self, tf32: bool) -> None:
+        self.tf32 = tf32
+
+    def start(self, *_: Any) -> None:
+        with _Products._lock:
+            if not _Products._running:
+                with suppress(RuntimeError):
+                    _Products._before = tf32_allowed()
+            _Products._running += 1
+            if _Products._before is not None:
+                _allow_tf32(self.tf32, self.tf32)
+
+    def end(self, *_: Any) -> None:
+        with _Products._lock:
+            _Products._running -= 1
+            if not _Products._running and _Products._before is not None:
+                _allow_tf32(*_Products._before)
+                _Products._before = None
+
+
+def tf32_allowed() -> tuple[bool, bool]:
+    """Whether float32 convolutions, and other float32 products, may be TF32 on a GPU."""
+    return bool(torch.backends.cudnn.allow_tf32), bool(torch.backends.cuda.matmul.allow_tf32)
+
+
+def _allow_tf32(convolutions: bool, others: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.backends.cuda.matmul.allow_tf32 = others
+
+
+def compute_float32_products(network: nn.Module, tf32: bool) -> None:
+    """Let the float32 products of `network` on a GPU be TF32, or not, whoever calls it or one of its parts.
+
+    TF32 keeps 10 bits of the mantissa and is several times as fast. torch takes it for convolutions unless told
+    otherwise, and not for other products.
+    """
+    products = _Products(tf32)
+    for module in (network, *network.children()):
+        module.register_forward_pre_hook(products.start)
+        module.register_forward_hook(products.end, always_call=True)

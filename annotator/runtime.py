@@ -19,7 +19,7 @@ from ..signals import Signal
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
-from .layers import speed_up_linear_layers
+from .layers import compute_float32_products, speed_up_linear_layers
 from .pictures import as_pictures, to_pixels
 from .sizing import Fit, Size, check_resolution, result_size
 
@@ -199,8 +199,8 @@ def load(
     """Load an estimator's weights, strictly.
 
     weights_path: a file, or a Hugging Face style folder; None = find or download. device: None = the host's.
-    dtype: None = `host.precision`'s choice, float32 on a processor. Raises WeightsError when the weights cannot be had
-    or do not fit the network.
+    dtype: None = `host.precision`'s choice, float32 on a processor; float32 by name is never TF32. Raises WeightsError
+    when the weights cannot be had or do not fit the network.
     """
     if dtype is not None and not dtype.is_floating_point:
         raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
@@ -219,6 +219,10 @@ def load(
     where = None if device is None else torch.device(device)
     runs_on = where or host.device()
     network.to(dtype or host.precision(estimator.half, runs_on))
+    # Who names a dtype wants it as it is.
+    tf32 = host.tf32(estimator.tf32) if dtype is None else False
+    if tf32 is not None and runs_on.type == "cuda":
+        compute_float32_products(network, tf32)
     if estimator.fast_linear and runs_on.type == "cpu":
         speed_up_linear_layers(network)
     if estimator.channels_last and runs_on.type == "cpu":

@@ -19,18 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks import load
-from torch import nn
+from networks import load, plain_linear_layers
 
-from fathom.annotator.layers import ProcessorLinear, speed_up_linear_layers
-
-
-def plain_linear_layers(network: nn.Module) -> nn.Module:
-    """`network` with torch's own linear layers, changed in place."""
-    for module in network.modules():
-        if type(module) is ProcessorLinear:
-            module.__class__ = nn.Linear
-    return network
+from fathom.annotator.layers import speed_up_linear_layers
 
 
 def main() -> None:

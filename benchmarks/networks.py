@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import fathom
 from fathom.annotator import runtime, weights
 from fathom.annotator.estimator import Estimator
+from fathom.annotator.layers import ProcessorLinear
 from fathom.annotator.runtime import Annotator
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -122,3 +124,11 @@ def load(id: str, folder: Path, dtype: torch.dtype | None = None) -> Annotator:
         return fathom.load(id, dtype=dtype)
     path = folder / Path(LAYOUTS.get(id, f"{id}.safetensors")).name
     return fathom.load(estimator, path if path.exists() else checkpoint(id, folder), dtype=dtype)
+
+
+def plain_linear_layers(network: nn.Module) -> nn.Module:
+    """`network` with torch's own linear layers, changed in place."""
+    for module in network.modules():
+        if type(module) is ProcessorLinear:
+            module.__class__ = nn.Linear
+    return network

@@ -191,5 +191,6 @@ ESTIMATORS = (
         ),
         about="Relative depth with sharp edges; one of the annotators that the depth ControlNet was trained with.",
         memory=800,
+        tf32=True,
     ),
 )

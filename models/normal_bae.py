@@ -214,6 +214,7 @@ ESTIMATORS = (
         ),
         about="Surface normals, best indoors; the annotator that the ControlNet 1.1 for normals was trained with.",
         memory=1450,
+        tf32=True,
         channels_last=True,
     ),
 )

@@ -18,7 +18,7 @@ from fathom.annotator.sizing import result_size
 from fathom.models import collect, estimator, ids
 
 EVERY = list(fathom.estimators())
-SAME_NETWORK = ("id", "name", "licence", "parameters", "sources", "about", "memory", "embedded", "half")
+SAME_NETWORK = ("id", "name", "licence", "parameters", "sources", "about", "memory", "embedded", "half", "tf32")
 
 
 def representatives():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from test_contract import assert_same, representatives
 import fathom
 from fathom import Depth, Segmentation
 from fathom.annotator import host
+from fathom.annotator.layers import tf32_allowed
 from fathom.nodes import NODES
 from fathom.nodes.place import moved
 from fathom.nodes.preview import save_previews
@@ -89,6 +91,35 @@ def test_an_estimator_runs_there_in_its_own_precision(pair: Any, scene: torch.Te
     values, expected = result.values, here(scene, 64).values
     assert values.dtype == torch.float32
     assert float((values - expected).abs().max()) <= 0.02 * float(expected.amax() - expected.amin())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "measured", "by_name", "products"),
+    [
+        ("auto", None, False, "torch's own"),
+        ("auto", True, False, (True, True)),
+        ("auto", False, False, (False, False)),
+        ("fp32", True, False, (False, False)),
+        ("tf32", None, False, (True, True)),
+        ("auto", True, True, (False, False)),
+    ],
+)
+def test_float32_products_are_tf32_where_that_is_exact_enough(
+    tiny_annotator: Any, scene: torch.Tensor, monkeypatch: Any, wanted: str, measured: Any, by_name: bool, products: Any
+) -> None:
+    here = tiny_annotator("normal-bae")
+    monkeypatch.setenv("FATHOM_PRECISION", wanted)
+    before, seen = tf32_allowed(), []
+    with pretend_gpu():
+        estimator = replace(here.estimator, tf32=measured)
+        there = fathom.load(estimator, here.path, GPU, torch.float32 if by_name else None)
+        there.network.decoder.register_forward_hook(lambda *_: seen.append(tf32_allowed()))
+        there(scene, 64)
+        there.network.decoder.conv2.register_forward_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            there(scene, 64)
+    assert seen == [before if products == "torch's own" else products]
+    assert tf32_allowed() == before
 
 
 # ----------------------------------------------------------------------------------------------- nodes

@@ -56,3 +56,22 @@ def test_a_network_whose_regions_hang_on_last_bits_keeps_them(tiny_annotator):
 
     assert layers.ProcessorLinear in kinds("depth-anything-v2-small")
     assert layers.ProcessorLinear not in kinds("oneformer-ade20k")
+
+
+def test_switches_that_nobody_may_read_stay_as_they_are(monkeypatch):
+    network = nn.Sequential(nn.Linear(4, 4))
+    layers.compute_float32_products(network, tf32=True)
+    before = layers.tf32_allowed()
+
+    def mixed():
+        raise RuntimeError("a mix of the legacy and new APIs")
+
+    monkeypatch.setattr(layers, "tf32_allowed", mixed)
+    monkeypatch.setattr(layers, "_allow_tf32", lambda *_: pytest.fail("switched"))
+    network(torch.rand(1, 4))
+    monkeypatch.undo()
+    assert layers.tf32_allowed() == before
+    seen = []
+    network[0].register_forward_hook(lambda *_: seen.append(layers.tf32_allowed()))
+    network(torch.rand(1, 4))
+    assert seen == [(True, True)] and layers.tf32_allowed() == before

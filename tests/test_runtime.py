@@ -93,7 +93,13 @@ def test_the_shelf_keeps_a_network_until_its_file_changes(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(
     ("wanted", "dtype"),
-    [("auto", torch.float32), ("fp32", torch.float32), ("fp16", torch.float16), ("bf16", torch.bfloat16)],
+    [
+        ("auto", torch.float32),
+        ("fp32", torch.float32),
+        ("tf32", torch.float32),
+        ("fp16", torch.float16),
+        ("bf16", torch.bfloat16),
+    ],
 )
 def test_the_environment_chooses_the_precision(monkeypatch, wanted, dtype):
     monkeypatch.setenv("FATHOM_PRECISION", wanted)

@@ -9,7 +9,7 @@ export const settings = [
     name: "Precision of the networks",
     tooltip: "auto: half precision where it is exact enough and faster. The environment variable FATHOM_PRECISION goes first.",
     type: "combo",
-    options: ["auto", "fp32", "fp16", "bf16"],
+    options: ["auto", "fp32", "tf32", "fp16", "bf16"],
     defaultValue: "auto",
   },
   {

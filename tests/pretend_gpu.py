@@ -7,11 +7,14 @@ for is written down: every copy in either direction and every value that Python 
 
 from __future__ import annotations
 
-import traceback
+import linecache
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from unittest import mock
 
@@ -69,12 +72,21 @@ class Traffic:
         self.up.clear(), self.down.clear(), self.asked.clear()
 
 
+@cache
+def _inside(file: str) -> str | None:
+    """The name of a file of the pack, relative to it; None for any other, the tests among them."""
+    path = Path(file).resolve()
+    return None if path.is_relative_to(PACK / "tests") or not path.is_relative_to(PACK) else str(path.relative_to(PACK))
+
+
 def _line() -> str:
     """The innermost line of the pack that is being run: "file.py:12 code"."""
-    for frame in reversed(traceback.extract_stack()):
-        path = Path(frame.filename).resolve()
-        if path.is_relative_to(PACK) and not path.is_relative_to(PACK / "tests"):
-            return f"{path.relative_to(PACK)}:{frame.lineno} {frame.line}"
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if name := _inside(frame.f_code.co_filename):
+            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            return f"{name}:{frame.f_lineno} {line}"
+        frame = frame.f_back
     return "outside the pack"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 import torch
@@ -45,35 +47,33 @@ def speed_up_linear_layers(network: nn.Module) -> None:
             module.__class__ = ProcessorLinear
 
 
-class _Products:
-    """Hooks that let float32 products on a GPU be TF32, or not, while a network runs.
+_switches = threading.Lock()
+_running = 0
+_before: tuple[bool, bool] | None = None
 
-    torch's switches are the process's own: the first network that starts notes how they stood, and the last one that
-    ends puts them back. Where others use torch's newer switches it lets nobody read these; then they stay as they are.
+
+@contextmanager
+def float32_products(tf32: bool) -> Iterator[None]:
+    """Let float32 products on a GPU be TF32 inside, or not.
+
+    torch's switches are the process's own: who comes first decides, and who leaves last puts them back. Where others
+    use torch's newer switches it lets nobody read these; then they stay as they are.
     """
-
-    _lock = threading.Lock()
-    _running = 0
-    _before: tuple[bool, bool] | None = None
-
-    def __init__(self, tf32: bool) -> None:
-        self.tf32 = tf32
-
-    def start(self, *_: Any) -> None:
-        with _Products._lock:
-            if not _Products._running:
-                with suppress(RuntimeError):
-                    _Products._before = tf32_allowed()
-            _Products._running += 1
-            if _Products._before is not None:
-                _allow_tf32(self.tf32, self.tf32)
-
-    def end(self, *_: Any) -> None:
-        with _Products._lock:
-            _Products._running -= 1
-            if not _Products._running and _Products._before is not None:
-                _allow_tf32(*_Products._before)
-                _Products._before = None
+    global _running, _before
+    with _switches:
+        if not _running:
+            with suppress(RuntimeError):
+                _before = tf32_allowed()
+                _allow_tf32(tf32, tf32)
+        _running += 1
+    try:
+        yield
+    finally:
+        with _switches:
+            _running -= 1
+            if not _running and _before is not None:
+                _allow_tf32(*_before)
+                _before = None
 
 
 def tf32_allowed() -> tuple[bool, bool]:
@@ -86,13 +86,28 @@ def _allow_tf32(convolutions: bool, others: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = others
 
 
+class _Decided:
+    """A module whose float32 products are TF32, or not, while it runs."""
+
+    tf32 = False
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        # Not forward hooks: torch leaves them out when a cancelled run ends by a BaseException, as ComfyUI's does.
+        with float32_products(self.tf32):
+            return super().__call__(*args, **named)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@cache
+def _decided(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(kind.__name__, (_Decided, kind), {})
+
+
 def compute_float32_products(network: nn.Module, tf32: bool) -> None:
     """Let the float32 products of `network` on a GPU be TF32, or not, whoever calls it or one of its parts.
 
     TF32 keeps 10 bits of the mantissa and is several times as fast. torch takes it for convolutions unless told
     otherwise, and not for other products.
     """
-    products = _Products(tf32)
     for module in (network, *network.children()):
-        module.register_forward_pre_hook(products.start)
-        module.register_forward_hook(products.end, always_call=True)
+        module.__class__ = _decided(type(module))
+        setattr(module, "tf32", tf32)  # noqa: B010 - what the class says for type checkers is nn.Module

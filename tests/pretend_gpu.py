@@ -23,10 +23,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from fathom.annotator.layers import tf32_allowed
+
 aten: Any = torch.ops.aten
 PACK = Path(__file__).resolve().parents[1]
 # Their result's size depends on values, so a GPU has to be waited for.
 _ASKING = (aten.nonzero, aten.masked_select, aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.bincount)
+_PRODUCTS = (aten.convolution, aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
 # A GPU takes indices from either place, and copies of them from the other.
 _INDEXING = (aten.index, aten.index_put_, aten.index_put, aten._index_put_impl_)
 
@@ -61,15 +64,16 @@ class OnGPU(Tensor):
 @dataclass
 class Traffic:
     """What went between the places. up, down: (bytes, line of the pack) of each copy. asked: the line that waited for
-    a value, each time."""
+    a value, each time. tf32: for each kind of product there, whether the GPU might have taken TF32 for it."""
 
     up: list[tuple[int, str]] = field(default_factory=list)
     down: list[tuple[int, str]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    tf32: dict[str, set[bool]] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Forget everything."""
-        self.up.clear(), self.down.clear(), self.asked.clear()
+        self.up.clear(), self.down.clear(), self.asked.clear(), self.tf32.clear()
 
 
 @cache
@@ -122,6 +126,9 @@ class _Mode(TorchDispatchMode):
             if packet not in _INDEXING or not isinstance(args[0], OnGPU):
                 raise RuntimeError(f"{func}: tensors on both cuda:0 and the processor, at {_line()}")
             self.traffic.up.extend((x.numel() * x.element_size(), _line()) for x in here)
+        if there and packet in _PRODUCTS:
+            convolutions, others = tf32_allowed()
+            self.traffic.tf32.setdefault(str(packet), set()).add(convolutions if packet is aten.convolution else others)
         if there and (packet is aten._local_scalar_dense or packet in _ASKING):
             self.traffic.asked.append(_line())
         if packet is aten._fused_sdp_choice and there:

@@ -66,10 +66,10 @@ def test_switches_that_nobody_may_read_stay_as_they_are(monkeypatch):
     def mixed():
         raise RuntimeError("a mix of the legacy and new APIs")
 
-    monkeypatch.setattr(layers, "tf32_allowed", mixed)
-    monkeypatch.setattr(layers, "_allow_tf32", lambda *_: pytest.fail("switched"))
-    network(torch.rand(1, 4))
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(layers, "tf32_allowed", mixed)
+        patched.setattr(layers, "_allow_tf32", lambda *_: pytest.fail("switched"))
+        network(torch.rand(1, 4))
     assert layers.tf32_allowed() == before
     seen = []
     network[0].register_forward_hook(lambda *_: seen.append(layers.tf32_allowed()))

@@ -59,8 +59,8 @@ def with_options(signals: tuple[Wanted, ...], options: Sequence[str]) -> tuple[W
             raise SettingError(f"an option is name=value, such as steps=10; got {text!r}.")
         having = [(w, o) for w in signals for o in by_id(w.estimator).options if o.name == name]
         if not having:
-            for wanted in signals:
-                by_id(wanted.estimator).settings({name: value})
+            ids = ", ".join(dict.fromkeys(wanted.estimator for wanted in signals))
+            raise SettingError(f"{ids} has no option {name!r}: `fathom models options` lists what there is.")
         for wanted, option in having:
             chosen[wanted.name][name] = option.parse(value)
     return tuple(replace(w, options=tuple(sorted(chosen[w.name].items()))) for w in signals)

@@ -13,45 +13,45 @@ from ..annotator.pictures import as_pixels
 from ..errors import WeightsError
 from ..models import estimator as by_id
 from ..models import ids
-from ..signals import Depth, Normals, Segmentation
+from ..signals import Depth, Normals, Scene, Segmentation
 from ..tools import bundle as store
-from ..tools.bundle import Bundle
 from ..version import __version__
 from .fields import choice, resolution
 
 CATEGORY = "Fathom/Bundle"
 NONE = "none"
+PARTS = ("depth", "normals", "segmentation")
 
 BUNDLE: tuple[str, dict[str, Any]] = ("FATHOM_BUNDLE", {"tooltip": "A bundle from Fathom Bundle or Load Bundle."})
-Parts = tuple[Bundle, Any, "Depth | Any", "Normals | Any", "Segmentation | Any"]
+Parts = tuple[Scene, Any, "Depth | Any", "Normals | Any", "Segmentation | Any"]
 
 
 def make_bundle(
     image: Any,
-    estimators: Mapping[str, str],
+    slots: Mapping[str, str],
     resolution: int = 512,
     *,
     root: Path | None = None,
     pin: bool = False,
     limit: int = store.LIMIT,
-) -> Bundle:
+) -> Scene:
     """The bundle of a picture: loaded when it was made before, else made with the networks and kept.
 
-    estimators: {"depth": id, "normals": id, "segmentation": id}, at least one of them. root: None = the host's
-    bundle folder. Other arguments and errors as in `tools.bundle.obtain_bundle` and `Annotator.__call__`.
+    slots: {"depth": id, "faces": id}: the estimator of each slot, at least one. root: None = the host's bundle folder.
+    Other arguments and errors as in `tools.bundle.obtain_bundle` and `Annotator.__call__`.
     """
     root = root or host.bundle_folder()
-    chosen = {part: by_id(id) for part, id in estimators.items()}
+    chosen = {slot: by_id(id) for slot, id in slots.items()}
     picture = as_pixels(image).permute(0, 2, 3, 1)
     parts = {
-        part: {"estimator": e.id, "weights": _weights_hash(e, root), "resolution": resolution, **e.settings({})}
-        for part, e in chosen.items()
+        slot: {"estimator": e.id, "weights": _weights_hash(e, root), "resolution": resolution, **e.settings({})}
+        for slot, e in chosen.items()
     }
     return store.obtain_bundle(
         root,
         picture,
         parts,
-        lambda part: runtime.shelf.take(chosen[part])(picture, resolution),
+        lambda: runtime.decompose(picture, chosen, resolution).slots,
         version=__version__,
         pin=pin,
         limit=limit,
@@ -71,16 +71,16 @@ def _weights_hash(estimator: Estimator, root: Path) -> str:
     return ",".join(store.file_digest(found.part(file), root) for file in found.source.files)
 
 
-def _outputs(bundle: Bundle) -> Parts:
-    return bundle, bundle.picture, *(_part(bundle, name) for name in store.PARTS)  # pyright: ignore[reportReturnType]
+def _outputs(bundle: Scene) -> Parts:
+    return bundle, bundle.picture, *(_part(bundle, name) for name in PARTS)  # pyright: ignore[reportReturnType]
 
 
-def _part(bundle: Bundle, name: str) -> Any:
-    held = getattr(bundle, name)
-    if held is None:
-        have = ", ".join(bundle.manifest["parts"])
-        return host.blocked(f"bundle {bundle.key} holds no {name}, only {have}. Choose an estimator for it.")
-    return held
+def _part(bundle: Scene, name: str) -> Any:
+    if name in bundle:
+        return bundle[name]
+    have = ", ".join(bundle.slots)
+    key = bundle.metadata.get("key", "")
+    return host.blocked(f"bundle {key} holds no {name}, only {have}. Choose an estimator for it.")
 
 
 _RETURN_TYPES = ("FATHOM_BUNDLE", "IMAGE", "FATHOM_DEPTH", "FATHOM_NORMALS", "FATHOM_SEGMENTATION")
@@ -107,7 +107,7 @@ class FathomBundle:
     RETURN_TYPES = _RETURN_TYPES
     RETURN_NAMES = _RETURN_NAMES
     OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
-    PREVIEW = ("image", *store.PARTS)
+    PREVIEW = ("image", *PARTS)
     FUNCTION = "execute"
 
     @classmethod
@@ -168,7 +168,7 @@ class FathomLoadBundle:
     RETURN_TYPES = _RETURN_TYPES
     RETURN_NAMES = _RETURN_NAMES
     OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
-    PREVIEW = ("image", *store.PARTS)
+    PREVIEW = ("image", *PARTS)
     FUNCTION = "execute"
 
     @classmethod
@@ -205,10 +205,10 @@ class FathomInspectBundle:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {"required": {"bundle": BUNDLE}}
 
-    def execute(self, bundle: Bundle) -> dict[str, Any]:
-        text = json.dumps(bundle.manifest, indent=1)
-        parts = (getattr(bundle, name) for name in store.PARTS)
-        previews = [bundle.picture, *(part.to_image() for part in parts if part is not None)]
+    def execute(self, bundle: Scene) -> dict[str, Any]:
+        text = json.dumps({**bundle.metadata, "pictures": len(bundle)}, indent=1)
+        shown = [] if bundle.picture is None else [bundle.picture]
+        previews = [*shown, *(signal.to_image() for signal in bundle.slots.values())]
         return {"ui": {"text": [text]}, "result": (text, previews)}
 
 

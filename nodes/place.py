@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..annotator import host
-from ..signals import Signal
-from ..tools.bundle import Bundle
+from ..signals import Scene, Signal
 
-_MOVES = (Tensor, *get_args(Signal), Bundle)
+_MOVES = (Tensor, Signal, Scene)
 
 
 def meets_others(node: type) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from fathom import Depth, FathomError, Normals, Segmentation, SettingError
+from fathom import Depth, FathomError, Intrinsics, Normals, Scene, Segmentation, SettingError
 from fathom.models import estimator
-from fathom.signals import DepthLook, Palette
+from fathom.signals import DepthLook, Layer, Palette
 from fathom.signals.normals import unit_vectors
 from fathom.tools import bundle as store
 
@@ -39,14 +39,18 @@ class Counted:
     def __init__(self, **signals: Any) -> None:
         self.signals, self.calls = signals, 0
 
-    def __call__(self, part: str) -> Any:
+    def __call__(self) -> Any:
         self.calls += 1
-        return self.signals[part]
+        return self.signals
 
 
-def keep(root: Path, seed: int = 0, size: int = 16, **options: Any) -> store.Bundle:
+def keep(root: Path, seed: int = 0, size: int = 16, **options: Any) -> Scene:
     signal = depth_of(seed, size)
-    return store.obtain_bundle(root, picture(seed, size), PARTS, lambda _: signal, version="1", **options)
+    return store.obtain_bundle(root, picture(seed, size), PARTS, lambda: {"depth": signal}, version="1", **options)
+
+
+def folder_of(root: Path, bundle: Scene) -> Path:
+    return root / bundle.metadata["key"]
 
 
 def leftovers(root: Path) -> list[str]:
@@ -65,8 +69,8 @@ def test_every_signal_comes_back_as_it_was(tmp_path):
     }
     image = torch.rand(2, 9, 7, 3, generator=gen)  # floats that no 8-bit file holds
     parts = {name: {"estimator": name} for name in made}
-    first = store.obtain_bundle(tmp_path, image, parts, lambda name: made[name], version="1")
-    again = store.load_bundle(tmp_path, first.key)
+    first = store.obtain_bundle(tmp_path, image, parts, lambda: made, version="1")
+    again = store.load_bundle(tmp_path, first.metadata["key"])
     assert torch.equal(again.picture, image)
     depth, normals, regions = again.depth, again.normals, again.segmentation
     assert depth is not None and normals is not None and regions is not None
@@ -78,9 +82,14 @@ def test_every_signal_comes_back_as_it_was(tmp_path):
     assert normals.trained == ("+z", "+y", "-x")
     assert torch.equal(regions.labels, made["segmentation"].labels)
     assert regions.palette == palette
-    held = {p.name for p in again.folder.iterdir()}
+    held = {p.name for p in folder_of(tmp_path, again).iterdir()}
     assert held == {
-        "manifest.json", "signals.safetensors", "picture.png", "depth.png", "normals.png", "segmentation.png"
+        "manifest.json",
+        "signals.safetensors",
+        "picture.png",
+        "depth.png",
+        "normals.png",
+        "segmentation.png",
     }
 
 
@@ -108,15 +117,15 @@ def test_whatever_decides_the_result_decides_the_key():
 
 def test_an_8_bit_picture_is_kept_small_and_exact(tmp_path):
     bundle = keep(tmp_path, size=256)
-    assert (bundle.folder / "signals.safetensors").stat().st_size < 256 * 256 * (4 + 3) + 1000
-    assert torch.equal(store.load_bundle(tmp_path, bundle.key).picture, picture(size=256))
+    assert (folder_of(tmp_path, bundle) / "signals.safetensors").stat().st_size < 256 * 256 * (4 + 3) + 1000
+    assert torch.equal(store.load_bundle(tmp_path, bundle.metadata["key"]).picture, picture(size=256))
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "no manifest", "bad manifest", "no signals", "empty folder"])
 def test_a_damaged_bundle_is_noticed_and_made_anew(tmp_path, damage, caplog):
     estimate = Counted(depth=depth_of())
     first = store.obtain_bundle(tmp_path, picture(), PARTS, estimate, version="1")
-    signals, manifest = first.folder / "signals.safetensors", first.folder / "manifest.json"
+    signals, manifest = folder_of(tmp_path, first) / "signals.safetensors", folder_of(tmp_path, first) / "manifest.json"
     data = bytearray(signals.read_bytes())
     if damage == "truncate":
         signals.write_bytes(data[:-5])
@@ -130,39 +139,39 @@ def test_a_damaged_bundle_is_noticed_and_made_anew(tmp_path, damage, caplog):
     elif damage == "no signals":
         signals.unlink()
     else:
-        shutil.rmtree(first.folder)
-        first.folder.mkdir()
-    assert store.verify_bundle(tmp_path, first.key)
+        shutil.rmtree(folder_of(tmp_path, first))
+        folder_of(tmp_path, first).mkdir()
+    assert store.verify_bundle(tmp_path, first.metadata["key"])
     with pytest.raises(FathomError, match="damaged"):
-        store.load_bundle(tmp_path, first.key)
+        store.load_bundle(tmp_path, first.metadata["key"])
     again = store.obtain_bundle(tmp_path, picture(), PARTS, estimate, version="1")
     assert estimate.calls == 2
     assert "made anew" in caplog.text
     assert torch.equal(again.depth.values, depth_of().values)
-    assert store.verify_bundle(tmp_path, first.key) is None
+    assert store.verify_bundle(tmp_path, first.metadata["key"]) is None
     assert leftovers(tmp_path) == []
 
 
 def test_a_damaged_preview_is_told_by_verify_alone(tmp_path):
     bundle = keep(tmp_path)
-    (bundle.folder / "depth.png").write_bytes(b"x")
-    assert "depth.png" in (store.verify_bundle(tmp_path, bundle.key) or "")
-    assert store.load_bundle(tmp_path, bundle.key).depth is not None
+    (folder_of(tmp_path, bundle) / "depth.png").write_bytes(b"x")
+    assert "depth.png" in (store.verify_bundle(tmp_path, bundle.metadata["key"]) or "")
+    assert store.load_bundle(tmp_path, bundle.metadata["key"]).depth is not None
 
 
 def test_the_oldest_go_first_and_pinned_ones_stay(tmp_path):
-    keys = [keep(tmp_path, seed).key for seed in range(4)]
+    keys = [keep(tmp_path, seed).metadata["key"] for seed in range(4)]
     for age, key in enumerate(reversed(keys)):
         os.utime(tmp_path / key / "manifest.json", (1e9 - age, 1e9 - age))
     store.pin_bundle(tmp_path, keys[0])
     store.load_bundle(tmp_path, keys[1])  # used now: the oldest that is not pinned becomes keys[2]
     size = store.list_bundles(tmp_path)[0].size
-    fresh = keep(tmp_path, 9, limit=int(size * 3.5)).key
+    fresh = keep(tmp_path, 9, limit=int(size * 3.5)).metadata["key"]
     left = {e.key for e in store.list_bundles(tmp_path)}
     assert left == {keys[0], keys[1], fresh}
     store.pin_bundle(tmp_path, keys[0], False)
     assert not any(e.pinned for e in store.list_bundles(tmp_path))
-    assert keep(tmp_path, 11, limit=1).folder.is_dir(), "what was just made is never removed"
+    assert folder_of(tmp_path, keep(tmp_path, 11, limit=1)).is_dir(), "what was just made is never removed"
     assert len(store.list_bundles(tmp_path)) == 1
 
 
@@ -170,13 +179,13 @@ def test_list_remove_and_short_keys(tmp_path):
     assert store.list_bundles(tmp_path / "nowhere") == []
     bundle = keep(tmp_path, pin=True)
     (entry,) = store.list_bundles(tmp_path)
-    assert entry.key == bundle.key and entry.pinned and dict(entry.parts) == {"depth": "some"}
-    assert entry.size == sum(f.stat().st_size for f in bundle.folder.iterdir())
-    assert store.load_bundle(tmp_path, bundle.key[:6]).key == bundle.key
-    store.remove_bundle(tmp_path, bundle.key[:6])
+    assert entry.key == bundle.metadata["key"] and entry.pinned and dict(entry.parts) == {"depth": "some"}
+    assert entry.size == sum(f.stat().st_size for f in folder_of(tmp_path, bundle).iterdir())
+    assert store.load_bundle(tmp_path, bundle.metadata["key"][:6]).metadata["key"] == bundle.metadata["key"]
+    store.remove_bundle(tmp_path, bundle.metadata["key"][:6])
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(SettingError, match="no bundle"):
-        store.load_bundle(tmp_path, bundle.key)
+        store.load_bundle(tmp_path, bundle.metadata["key"])
 
 
 @pytest.mark.parametrize("key", ["../secret", "", "/etc", "ABC", "*", "a" * 33])
@@ -187,9 +196,8 @@ def test_a_key_cannot_lead_elsewhere(tmp_path, key):
 
 
 def test_bad_parts_are_refused(tmp_path):
-    for parts in ({}, {"colour": {}}):
-        with pytest.raises(SettingError, match="at least one"):
-            store.obtain_bundle(tmp_path, picture(), parts, depth_of, version="1")
+    with pytest.raises(SettingError, match="at least one"):
+        store.obtain_bundle(tmp_path, picture(), {}, dict, version="1")
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
@@ -207,7 +215,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
 
 
 def test_an_estimator_that_fails_leaves_nothing(tmp_path):
-    def fail(_: str) -> Any:
+    def fail() -> Any:
         raise FathomError("no weights")
 
     with pytest.raises(FathomError, match="no weights"):
@@ -231,7 +239,7 @@ def _write_many(root: str, turns: int, limit: int) -> None:
         assert bundle.depth is not None
         assert torch.equal(bundle.depth.values, depth_of(turn % 5).values)
         if turn % 4 == 0:  # damage under the other writers' feet
-            (bundle.folder / "signals.safetensors").unlink(missing_ok=True)
+            (folder_of(Path(root), bundle) / "signals.safetensors").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("limit", [store.LIMIT, 20_000])
@@ -241,7 +249,7 @@ def test_two_writers_never_see_each_others_halves(tmp_path, limit):
     assert leftovers(tmp_path) == []
     for entry in store.list_bundles(tmp_path):
         fault = store.verify_bundle(tmp_path, entry.key)
-        assert fault is None or "signals.safetensors is missing" in fault
+        assert fault is None or "there is no file" in fault and "signals.safetensors" in fault
 
 
 def test_a_file_is_hashed_once_until_it_changes(tmp_path):
@@ -322,7 +330,7 @@ def test_twenty_variations_cost_one_run_and_open_no_weights(tiny, forwards, scen
     watching[0] = False
     assert forwards == [once]
     assert opened and not [name for name in opened if name == str(tiny)]
-    assert bundle.manifest["parts"]["depth"]["estimator"] == "fathom-tiny"
+    assert bundle.metadata["parts"]["depth"]["estimator"] == "fathom-tiny"
 
 
 def test_another_process_loads_it_without_importing_a_network(tiny, scene, tmp_path):
@@ -333,12 +341,43 @@ def test_another_process_loads_it_without_importing_a_network(tiny, scene, tmp_p
     script = (
         "import sys, pathlib, fathom\n"
         "from fathom.tools.bundle import load_bundle\n"
-        f"b = load_bundle(pathlib.Path({str(tmp_path / 'bundles')!r}), {bundle.key!r})\n"
+        f"b = load_bundle(pathlib.Path({str(tmp_path / 'bundles')!r}), {bundle.metadata['key']!r})\n"
         "assert not {'timm', 'transformers', 'diffusers'} & set(sys.modules)\n"
         "print(float(b.depth.values.double().sum()))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert float(done.stdout) == pytest.approx(float(bundle.depth.values.double().sum()), rel=1e-12)
+
+
+def test_a_bundle_of_the_first_version_is_told_apart(tmp_path):
+    folder = tmp_path / ("0" * 32)
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "key": folder.name, "signals": {}, "files": {}}))
+    with pytest.raises(FathomError, match="older Fathom"):
+        store.load_bundle(tmp_path, folder.name)
+
+
+def test_a_bundle_keeps_every_kind_under_any_name(tmp_path):
+    layers = (Layer("albedo", 3, "srgb"), Layer("roughness", 1))
+    made = {"near-depth": depth_of(), "intrinsics": Intrinsics(torch.rand(1, 16, 16, 4), layers, "i")}
+    parts = {slot: {"estimator": slot} for slot in made}
+    first = store.obtain_bundle(tmp_path, picture(), parts, lambda: made, version="1")
+    again = store.load_bundle(tmp_path, first.metadata["key"])
+    assert list(again.slots) == list(made)
+    assert torch.equal(again["intrinsics"].values, made["intrinsics"].values)
+    assert again["intrinsics"].layers == layers
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "5", "[" * 100_000, '{"format": ' + "9" * 5000 + "}"])
+def test_a_manifest_that_is_none_takes_nothing_away(tmp_path, text):
+    kept = keep(tmp_path).metadata["key"]
+    odd = tmp_path / ("1" * 32)
+    odd.mkdir()
+    (odd / "manifest.json").write_text(text)
+    (tmp_path / ("2" * 32)).write_text("a file of such a name")
+    assert [e.key for e in store.list_bundles(tmp_path) if e.parts] == [kept]
+    with pytest.raises(FathomError, match="damaged"):
+        store.load_bundle(tmp_path, odd.name)
 
 
 def test_other_weights_make_another_bundle(tiny, forwards, scene, seeded):
@@ -352,7 +391,7 @@ def test_other_weights_make_another_bundle(tiny, forwards, scene, seeded):
     os.utime(tiny, (2e9, 2e9))
     nodes.runtime.shelf.clear()
     two = nodes.make_bundle(scene, {"depth": "fathom-tiny"}, 64)
-    assert one.key != two.key
+    assert one.metadata["key"] != two.metadata["key"]
     assert forwards == [2 * once]
 
 
@@ -361,15 +400,15 @@ def test_load_and_inspect_nodes(tiny, scene):
 
     bundle, *_ = FathomBundle().execute(scene, "fathom-tiny", "none", "none", 64)
     (keys, _) = FathomLoadBundle.INPUT_TYPES()["required"]["key"]
-    assert keys == [bundle.key]
-    assert FathomLoadBundle.VALIDATE_INPUTS(bundle.key) is True
+    assert keys == [bundle.metadata["key"]]
+    assert FathomLoadBundle.VALIDATE_INPUTS(bundle.metadata["key"]) is True
     assert "no bundle" in str(FathomLoadBundle.VALIDATE_INPUTS("f" * 32))
-    loaded, image, depth, normals, regions = FathomLoadBundle().execute(bundle.key)
+    loaded, image, depth, normals, regions = FathomLoadBundle().execute(bundle.metadata["key"])
     assert torch.equal(depth.values, bundle.depth.values)
     assert normals is None and regions is None
     shown = FathomInspectBundle().execute(loaded)
     text, previews = shown["result"]
-    assert json.loads(text)["key"] == bundle.key
+    assert json.loads(text)["key"] == bundle.metadata["key"]
     assert [p.shape for p in previews] == [image.shape, (1, *depth.values.shape[1:], 3)]
 
 

@@ -1,9 +1,9 @@
 """Bundles: what the estimators said of a picture, kept on disk so that it is computed once.
 
-A bundle is a folder <root>/<key>/ with manifest.json, signals.safetensors and PNG previews. The key is a hash of the
-decoded pixels, of every estimator's identity and settings, and of the version, so a bundle never goes stale: another
-input has another key. It is written under another name and renamed when complete, so a folder under a key is whole
-unless the disk damaged it; that is noticed by the hash, and the bundle is made anew.
+A bundle is a saved Scene in a folder <root>/<key>/, with PNG previews beside it. The key is a hash of the decoded
+pixels, of every estimator's identity and settings, and of the version, so a bundle never goes stale: another input has
+another key. It is written under another name and renamed when complete, so a folder under a key is whole unless the
+disk damaged it; that is noticed by the hash, and the bundle is made anew.
 """
 
 from __future__ import annotations
@@ -19,56 +19,32 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import FathomError, SettingError, SignalError
-from ..signals import Depth, DepthLook, Normals, Palette, Segmentation, Signal
+from ..signals import Scene, Signal
+from ..signals.codec import picture as encoded
 from ..signals.field import check_shape
+from ..signals.scene import FORMAT, MANIFEST, compact_picture, matches, parse_manifest
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 LIMIT = 20 * 2**30  # bytes that all bundles of a folder may take together
-PARTS = ("depth", "normals", "segmentation")
-_MANIFEST, _SIGNALS, _PIN, _DIGESTS = "manifest.json", "signals.safetensors", "pinned", "digests.json"
+_PIN, _DIGESTS = "pinned", "digests.json"
 _PREVIEW = 512  # pixels of a preview's long side
 _ABANDONED = 3600.0  # seconds after which an unfinished folder belongs to nobody
 
 
-@dataclass(frozen=True, eq=False)
-class Bundle:
-    """A picture and what is known about it.
-
-    key: hexadecimal name. folder: where it lies. picture: float32 (B,H,W,3) in 0..1. depth, normals, segmentation:
-    None where no estimator was asked. manifest: what manifest.json says.
-    """
-
-    key: str
-    folder: Path
-    picture: Tensor
-    depth: Depth | None = None
-    normals: Normals | None = None
-    segmentation: Segmentation | None = None
-    manifest: Mapping[str, Any] = field(default_factory=dict)
-
-    def to(self, device: torch.device | str) -> Bundle:
-        """The same with its picture and signals on `device`; itself where they lie there."""
-        held = {name: part for name in ("picture", *PARTS) if (part := getattr(self, name)) is not None}
-        there = {name: part.to(device) for name, part in held.items()}
-        return self if all(there[name] is held[name] for name in held) else replace(self, **there)
-
-
 @dataclass(frozen=True)
 class Entry:
-    """A bundle in a list. size: bytes. used: seconds since 1970. parts: {"depth": estimator, ...}; empty when the
-    manifest cannot be read."""
+    """A bundle in a list. size: bytes. used: seconds since 1970. parts: {slot: estimator}; empty when the manifest
+    cannot be read."""
 
     key: str
     size: int
@@ -87,23 +63,16 @@ class _Corrupt(Exception):
 def bundle_key(picture: Tensor, parts: Mapping[str, Mapping[str, Any]], version: str) -> str:
     """The name of the bundle that these inputs make: 32 hexadecimal digits.
 
-    picture: float (B,H,W,3). parts: for each of PARTS that is wanted everything that decides its result, as JSON
-    takes it: the estimator, the hash of its weights, its settings.
+    picture: float (B,H,W,3). parts: for each slot that is wanted everything that decides its result, as JSON takes it:
+    the estimator, the hash of its weights, its settings.
     """
     check_shape("the picture", picture, 4, 3)
-    stored = _compact(picture)
+    stored = compact_picture(picture)
     digest = hashlib.sha256()
     told = {"format": FORMAT, "version": version, "parts": parts, "picture": [list(stored.shape), str(stored.dtype)]}
     digest.update(json.dumps(told, sort_keys=True).encode())
     digest.update(stored.numpy().data)
     return digest.hexdigest()[:32]
-
-
-def _compact(picture: Tensor) -> Tensor:
-    """The picture as uint8 when that loses nothing (any decoded 8-bit file), else float32; contiguous, on the CPU."""
-    picture = picture.detach().cpu().float().contiguous()
-    whole = picture.mul(255).round_().clamp_(0, 255).to(torch.uint8)
-    return whole if torch.equal(whole.float().div_(255), picture) else picture
 
 
 def file_digest(path: Path, root: Path) -> str:
@@ -140,61 +109,67 @@ def obtain_bundle(
     root: Path,
     picture: Tensor,
     parts: Mapping[str, Mapping[str, Any]],
-    estimate: Callable[[str], Signal],
+    estimate: Callable[[], Mapping[str, Signal]],
     *,
     version: str,
     pin: bool = False,
     limit: int = LIMIT,
-) -> Bundle:
-    """The bundle of these inputs: loaded when it is there and sound, else made and kept.
+) -> Scene:
+    """The bundle of these inputs: loaded when it is there and sound, else made and kept. Its metadata has "key".
 
-    estimate: called with "depth", "normals" or "segmentation" for each of `parts`, and only when the bundle has to
-    be made. pin: keep it whatever `limit` says. limit: bytes for all bundles of `root`; those used longest ago go
-    first. Other arguments as in `bundle_key`. Raises SettingError for no or unknown parts, FathomError when the disk
-    takes no more (nothing stays behind then).
+    estimate: gives the signal of every slot of `parts`; called only when the bundle has to be made. pin: keep it
+    whatever `limit` says. limit: bytes for all bundles of `root`; those used longest ago go first. Other arguments as
+    in `bundle_key`. Raises SettingError for no parts, FathomError when the disk takes no more (nothing stays behind
+    then).
     """
-    if not parts or not set(parts) <= set(PARTS):
-        raise SettingError(f"a bundle needs at least one of {', '.join(PARTS)}, got {', '.join(parts) or 'none'}.")
+    if not parts:
+        raise SettingError("a bundle needs at least one estimator.")
     key = bundle_key(picture, parts, version)
-    bundle = _load_if_sound(root / key)
-    if bundle is None:
-        signals = {name: estimate(name) for name in PARTS if name in parts}
-        bundle = _keep(root, key, picture, parts, signals, version)
+    scene = _load_if_sound(root / key)
+    if scene is None:
+        signals = estimate()
+        scene = _keep(root, key, picture, parts, {slot: signals[slot] for slot in parts}, version)
     if pin:
         with suppress(SettingError):  # another process may just have removed it; the result is in hand all the same
             pin_bundle(root, key)
     _trim(root, limit, key)
-    return bundle
+    return scene
 
 
-def load_bundle(root: Path, key: str) -> Bundle:
+def load_bundle(root: Path, key: str) -> Scene:
     """The bundle called `key` (or the only one whose key starts so). Raises SettingError when there is none,
-    FathomError when it is damaged."""
+    FathomError when it is damaged or was made by a Fathom of another layout."""
     folder = _folder(root, key)
     try:
         return _read(folder)
-    except _Corrupt as damage:
+    except FathomError as damage:
         raise FathomError(
-            f"bundle {folder.name} is damaged ({damage}). Remove it and make it again from its picture."
+            f"bundle {folder.name} is damaged, or was made by another Fathom ({damage}). Remove it and make it again "
+            "from its picture."
         ) from None
 
 
 def list_bundles(root: Path) -> list[Entry]:
-    """Every bundle in `root`, the one used last first."""
+    """Every bundle in `root`, the one used last first. What cannot be looked at is left out."""
     found = []
-    for folder in root.iterdir() if root.is_dir() else ():
-        if not _is_key(folder.name):
-            continue
-        with suppress(FileNotFoundError):  # another process may remove it meanwhile
-            size = sum(f.stat().st_size for f in folder.iterdir())
-            manifest = folder / _MANIFEST
-            used = (manifest if manifest.is_file() else folder).stat().st_mtime
-            parts: dict[str, str] = {}
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                told = json.loads(manifest.read_text(encoding="utf-8"))["parts"]
-                parts = {name: str(part.get("estimator", "")) for name, part in told.items()}
-            found.append(Entry(folder.name, size, used, (folder / _PIN).exists(), parts))
+    with suppress(OSError):
+        for folder in root.iterdir() if root.is_dir() else ():
+            if not _is_key(folder.name) or not folder.is_dir():
+                continue
+            with suppress(OSError):  # another process may remove it meanwhile
+                size = sum(f.stat().st_size for f in folder.iterdir())
+                manifest = folder / MANIFEST
+                used = (manifest if manifest.is_file() else folder).stat().st_mtime
+                found.append(Entry(folder.name, size, used, (folder / _PIN).exists(), _parts(manifest)))
     return sorted(found, key=lambda e: -e.used)
+
+
+def _parts(manifest: Path) -> dict[str, str]:
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        if manifest.stat().st_size < 2**24:
+            told = json.loads(manifest.read_text(encoding="utf-8"))["parts"]
+            return {name: str(part.get("estimator", "")) for name, part in told.items()}
+    return {}
 
 
 def verify_bundle(root: Path, key: str) -> str | None:
@@ -202,10 +177,11 @@ def verify_bundle(root: Path, key: str) -> str | None:
     folder = _folder(root, key)
     try:
         _read(folder)
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = parse_manifest((folder / MANIFEST).read_bytes(), folder.name)
         for name in manifest["files"]:
-            _checked(folder, manifest, name)
-    except _Corrupt as damage:
+            if Path(name).name != name or not matches(manifest, name, (folder / name).read_bytes()):
+                return f"{name} is not as it was written"
+    except (FathomError, OSError) as damage:
         return str(damage)
     return None
 
@@ -241,90 +217,27 @@ def _folder(root: Path, key: str) -> Path:
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def _load_if_sound(folder: Path) -> Bundle | None:
+def _load_if_sound(folder: Path) -> Scene | None:
     if not folder.is_dir():
         return None
     try:
         return _read(folder)
-    except _Corrupt as damage:
-        log.warning("bundle %s is damaged (%s) and is made anew", folder.name, damage)
+    except FathomError as damage:
+        log.warning("bundle %s cannot be used (%s) and is made anew", folder.name, damage)
         return None
 
 
-def _read(folder: Path) -> Bundle:
-    """Raises _Corrupt for anything that is not as it was written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or manifest["key"] != folder.name:
-            raise _Corrupt("the manifest belongs to another bundle or format")
-        tensors = load(_checked(folder, manifest, _SIGNALS))
-        picture = tensors["picture"]
-        picture = picture.float().div_(255) if picture.dtype == torch.uint8 else picture
-        signals: dict[str, Any] = {
-            name: _unpack(told, {k.split(".", 1)[1]: t for k, t in tensors.items() if k.startswith(f"{name}.")})
-            for name, told in manifest["signals"].items()
-        }
-        bundle = Bundle(folder.name, folder, picture, manifest=manifest, **signals)
-        if set(signals) != set(manifest["parts"]):
-            raise _Corrupt("a part is missing")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, FathomError) as error:
-        raise _Corrupt(str(error) or type(error).__name__) from error
+def _read(folder: Path) -> Scene:
+    """Raises FathomError for anything that is not as it was written."""
+    scene = Scene.load(folder)
+    parts = scene.metadata.get("parts")
+    if scene.metadata.get("key") != folder.name or scene.picture is None:
+        raise SignalError("the manifest belongs to another bundle")
+    if not isinstance(parts, dict) or set(parts) != set(scene.slots):
+        raise SignalError("a part is missing")
     with suppress(OSError):  # a folder that may only be read has no order of use
-        os.utime(folder / _MANIFEST)
-    return bundle
-
-
-def _checked(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
-    try:
-        data, wanted = (folder / name).read_bytes(), manifest["files"][name]
-    except (OSError, KeyError) as error:
-        raise _Corrupt(f"{name} is missing") from error
-    if len(data) != wanted["size"] or hashlib.sha256(data).hexdigest() != wanted["sha256"]:
-        raise _Corrupt(f"{name} is not as it was written")
-    return data
-
-
-def _pack(signal: Signal) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What to write of a signal: the words for the manifest, and the tensors."""
-    told: dict[str, Any] = {"source": signal.source}
-    if isinstance(signal, Depth):
-        told |= {"kind": signal.kind, "look": asdict(signal.look)}
-        tensors = {"values": signal.values}
-        if signal.focal is not None:
-            tensors["focal"] = torch.as_tensor(signal.focal, dtype=torch.float64)
-        if signal.valid is not None:
-            tensors["valid"] = signal.valid.clone()  # depth and normals may share it, safetensors may not
-    elif isinstance(signal, Normals):
-        told["trained"] = list(signal.trained)
-        tensors = {"vectors": signal.vectors}
-        if signal.valid is not None:
-            tensors["valid"] = signal.valid.clone()
-    elif not isinstance(signal, Segmentation):
-        raise SignalError(f"a bundle holds {', '.join(PARTS)}, got {type(signal).__name__}.")
-    else:
-        told["palette"] = asdict(signal.palette)
-        small = torch.int16 if len(signal.palette) < 2**15 else torch.int32
-        tensors = {"labels": signal.labels.to(small)}
-    return told, tensors
-
-
-def _unpack(told: Mapping[str, Any], tensors: dict[str, Tensor]) -> Signal:
-    if "values" in tensors:
-        look = dict(told["look"])
-        look["fixed"] = None if look["fixed"] is None else tuple(look["fixed"])
-        focal = tensors.get("focal")
-        focal = float(focal) if focal is not None and focal.ndim == 0 else focal
-        return Depth(
-            tensors["values"], told["kind"], tensors.get("valid"), focal, told["source"], DepthLook(**look)
-        )
-    if "vectors" in tensors:
-        return Normals(tensors["vectors"], tensors.get("valid"), told["source"], tuple(told["trained"]))
-    shown = told["palette"]
-    palette = Palette(shown["name"], tuple(shown["names"]), tuple(tuple(c) for c in shown["colours"]))
-    return Segmentation(tensors["labels"].long(), palette, told["source"])
+        os.utime(folder / MANIFEST)
+    return scene
 
 
 # ---------------------------------------------------------------------------------------------- writing
@@ -337,30 +250,16 @@ def _keep(
     parts: Mapping[str, Mapping[str, Any]],
     signals: Mapping[str, Signal],
     version: str,
-) -> Bundle:
-    from safetensors.torch import save
-
-    packed = {name: _pack(signal) for name, signal in signals.items()}
-    tensors = {f"{name}.{k}": t.cpu().contiguous() for name, (_, part) in packed.items() for k, t in part.items()}
-    tensors["picture"] = _compact(picture)
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "key": key,
-        "version": version,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "picture": {"shape": list(picture.shape)},
-        "parts": parts,
-        "signals": {name: told for name, (told, _) in packed.items()},
-        "files": {},
-    }
+) -> Scene:
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    told = {"key": key, "version": version, "created": created, "parts": parts, "shape": list(picture.shape)}
+    scene = Scene(picture, signals, told)
+    previews = {f"{slot}.png": _preview(signal[0].to_image()) for slot, signal in signals.items()}
     draft = root / f".{key}.{uuid.uuid4().hex}"
     try:
         draft.mkdir(parents=True)
-        _write(draft, manifest, _SIGNALS, save(tensors))
-        _write(draft, manifest, "picture.png", _preview(picture))
-        for name, signal in signals.items():
-            _write(draft, manifest, f"{name}.png", _preview(signal.to_image()))
-        _store(draft / _MANIFEST, json.dumps(manifest, indent=1).encode())
+        for name, data in scene.files({"picture.png": _preview(picture), **previews}).items():
+            _store(draft / name, data)
         _publish(draft, root / key)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -371,12 +270,7 @@ def _keep(
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Bundle(key, root / key, picture, manifest=manifest, **signals)  # pyright: ignore[reportArgumentType]
-
-
-def _write(folder: Path, manifest: dict[str, Any], name: str, data: bytes) -> None:
-    _store(folder / name, data)
-    manifest["files"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    return scene
 
 
 def _store(path: Path, data: bytes) -> None:
@@ -396,7 +290,7 @@ def _publish(draft: Path, final: Path) -> None:
             # The folder in the way may be gone again by now: yet another writer made room.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not final.is_dir():
                 raise
-        with suppress(_Corrupt):
+        with suppress(FathomError):
             _read(final)
             return
         _discard(final)
@@ -413,19 +307,12 @@ def _discard(folder: Path) -> None:
 
 def _preview(image: Tensor) -> bytes:
     """The first picture as the bytes of a PNG, at most _PREVIEW pixels long."""
-    import io
-
-    from PIL import Image
-
     first = image[:1].permute(0, 3, 1, 2).float().cpu()
     longest = max(first.shape[2:])
     if longest > _PREVIEW:
         size = [max(1, round(n * _PREVIEW / longest)) for n in first.shape[2:]]
         first = F.interpolate(first, size, mode="bilinear", antialias=True)
-    pixels = first[0].permute(1, 2, 0).clamp(0, 1).mul(255).round().to(torch.uint8)
-    data = io.BytesIO()
-    Image.fromarray(pixels.numpy()).save(data, "PNG")
-    return data.getvalue()
+    return encoded(first[0].permute(1, 2, 0).clamp(0, 1), "png")
 
 
 def _trim(root: Path, limit: int, spare: str) -> None:
@@ -443,4 +330,3 @@ def _trim(root: Path, limit: int, spare: str) -> None:
         with suppress(OSError):
             if left.stat().st_mtime < time.time() - _ABANDONED:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-

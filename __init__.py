@@ -10,21 +10,33 @@ The same folder is ComfyUI's node pack. Nothing heavy is imported before a netwo
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import FathomError, PictureError, SettingError, SignalError, WeightsError
-from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRECTORY
-from .signals import Depth, Intrinsics, Normals, Segmentation
 from .version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import torch
 
     from .annotator.estimator import Estimator
     from .annotator.runtime import Annotator
+    from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+    from .signals import Depth, Intrinsics, Normals, Scene, Segmentation, Signal, load_signal
+
+WEB_DIRECTORY = "./web"
+
+# What needs torch is imported when it is first asked for: who wants the version or the help waits for nothing.
+_LATER = {
+    **dict.fromkeys(("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"), "nodes"),
+    **dict.fromkeys(
+        ("Depth", "Intrinsics", "Normals", "Scene", "Segmentation", "Signal", "load_signal"),
+        "signals",
+    ),
+}
 
 __all__ = [
     "NODE_CLASS_MAPPINGS",
@@ -35,14 +47,30 @@ __all__ = [
     "Intrinsics",
     "Normals",
     "PictureError",
+    "Scene",
     "Segmentation",
     "SettingError",
+    "Signal",
     "SignalError",
     "WeightsError",
     "__version__",
+    "decompose",
     "estimators",
     "load",
+    "load_signal",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
 
 
 def estimators() -> Mapping[str, Estimator]:
@@ -58,8 +86,8 @@ def load(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Annotator:
-    """Load an estimator by id. The result is called with pictures and returns Depth, Normals, Segmentation or
-    Intrinsics.
+    """Load an estimator by id. Called with pictures, the result returns its main signal, such as a Depth; its `scene`
+    returns every signal of one forward.
 
     weights: a checkpoint file or a Hugging Face style folder (config.json + weights); None = find it in the model
     folders or download it. device: None = the best there is. dtype: None = float32.
@@ -71,3 +99,17 @@ def load(
 
     chosen: Any = estimator(id) if isinstance(id, str) else id
     return runtime.load(chosen, weights, device, dtype)
+
+
+def decompose(image: Any, slots: Mapping[str, str | Estimator], resolution: int | None = None) -> Scene:
+    """Several estimators over one picture or batch: a Scene with one signal for each slot.
+
+    slots: {"depth": "moge-2-small", "faces": "yunet"}: what each slot is called, and the estimator that fills it. An
+    estimator that fills several runs once; loaded networks are kept and shared. image, resolution and errors as in
+    `Annotator.__call__`.
+    """
+    from .annotator import runtime
+    from .models import estimator
+
+    chosen = {slot: estimator(id) if isinstance(id, str) else id for slot, id in slots.items()}
+    return runtime.decompose(image, chosen, resolution)

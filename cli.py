@@ -243,9 +243,8 @@ def _annotate_photos(photos: list[Path], out: Path, wanted: Wanted, resolution: 
     from . import load
     from .annotator import host
     from .models import estimator as by_id
-    from .signals.export import save_signal
 
-    targets = _targets(photos, out, by_id(wanted.estimator).produces, Format(wanted.format))
+    targets = _targets(photos, out, by_id(wanted.estimator).produces[0], Format(wanted.format))
     written: list[Path] = []
     out.mkdir(parents=True, exist_ok=True)
     with _bars(console):
@@ -253,7 +252,7 @@ def _annotate_photos(photos: list[Path], out: Path, wanted: Wanted, resolution: 
         with host.progress(len(photos), annotator.estimator.name, "picture") as bar:
             for photo, target in zip(photos, targets, strict=True):
                 signal = annotator(open_picture(photo), resolution, **dict(wanted.options))
-                files = save_signal(signal, target, wanted.format)
+                files = signal.save(target, wanted.format)
                 written += [target] if target in files else files
                 bar.update()
     for file in written:
@@ -340,7 +339,7 @@ def _gpu_memory() -> str:
 
 
 def _targets(photos: list[Path], out: Path, kind: str, format: Format) -> list[Path]:
-    from .signals.export import SUFFIXES
+    from .signals.codec import SUFFIXES
 
     targets = [out / f"{photo.stem}_{kind}{SUFFIXES[format.value]}" for photo in photos]
     seen: dict[Path, Path] = {}
@@ -367,7 +366,7 @@ def compare(
     from . import estimators, load
     from .annotator.pictures import as_pixels
     from .models import estimator as by_id
-    from .signals.export import save_image
+    from .signals.codec import save_image
     from .tools.contact_sheet import contact_sheet
 
     chosen = [by_id(id) for id in estimator] if estimator else [e for e in estimators().values() if _where(e)]
@@ -411,7 +410,7 @@ def list_models(
     table = Table("id", "makes", "parameters", "licence of the weights", "on disk", box=None)
     for e in estimators().values():
         where = _where(e) or f"no, {_megabytes(e)} to fetch"
-        table.add_row(e.id, e.produces, f"{e.parameters / 1e6:,.1f} M", str(e.licence), where)
+        table.add_row(e.id, ", ".join(e.produces), f"{e.parameters / 1e6:,.1f} M", str(e.licence), where)
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -431,7 +430,8 @@ def markdown_table() -> str:
     for e in estimators().values():
         fetch = "comes along" if e.embedded else _megabytes(e)
         licence = f"[{e.licence}]({e.licence.url})" if e.licence.url else str(e.licence)
-        rows.append(f"| `{e.id}` | {e.produces} | {e.parameters / 1e6:,.1f} M | {fetch} | {licence} | {e.about} |")
+        makes = ", ".join(e.produces)
+        rows.append(f"| `{e.id}` | {makes} | {e.parameters / 1e6:,.1f} M | {fetch} | {licence} | {e.about} |")
     return "\n".join(rows) + "\n"
 
 

@@ -52,7 +52,7 @@ def _depth(photo: Any, given: Path | None, estimator: str) -> Any:
 
 def _save(image: Any, out: Path) -> None:
     """Write a picture (1,H,W,3) as PNG."""
-    from .signals.export import save_image
+    from .signals.codec import save_image
 
     if out.suffix.lower() != ".png":
         raise SettingError(f"pictures are written as PNG: give {out.with_suffix('.png').name} instead of {out.name}.")
@@ -71,7 +71,8 @@ def _shape(
     **cut: Any,
 ) -> None:
     """Write the first shape that `make` finds in a depth file, in the format that the suffix of `out` names."""
-    from .signals.files import load_depth, write_whole
+    from .signals.codec import write_whole
+    from .signals.files import load_depth
 
     colours = None if image is None else _picture(image)
     shape = next(make(load_depth(depth), colours, *camera, **cut))

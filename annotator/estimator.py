@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,6 @@ from ..errors import SettingError
 from ..signals import Signal
 from .sizing import Fit, Size
 from .weights import Checkpoint, Found, Source, read
-
-Produces = Literal["depth", "normals", "segmentation", "intrinsics"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -85,7 +83,8 @@ class Option:
 class Estimator:
     """One model that people choose by name. A family subclasses this in its own file under models/.
 
-    id: what graphs and shells write, stable. name: what people read. family: the file's subject. licence: of the
+    id: what graphs and shells write, stable. name: what people read. family: the file's subject. produces: the slots
+    that one forward fills, the main one first, such as ("depth", "normals"). licence: of the
     weights. parameters: how many numbers the network holds. sources: published files, the preferred first.
     about: one sentence on what it is good at. memory: bytes that one pixel of the network's input takes during a
     float32 forward, measured. options: settings beyond the resolution. mean, std: normalisation of 0..1 RGB.
@@ -101,7 +100,7 @@ class Estimator:
     id: str
     name: str
     family: str
-    produces: Produces
+    produces: tuple[str, ...]
     licence: Licence
     parameters: int
     sources: tuple[Source, ...]
@@ -159,15 +158,30 @@ class Estimator:
         std = pixels.new_tensor(self.std)[:, None, None]
         return (pixels - mean) / std
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
-        """The network's result for (B,3,H,W) in 0..1, at `size` (height, width), float32: (B,C,height,width)."""
+    def infer(
+        self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]
+    ) -> dict[str, Signal]:
+        """The signals of one forward by slot, those of `produces`, for pictures (B,3,H,W) in 0..1 on the network's
+        device: each (B,height,width,...) at `size`. Every convention of the network is converted here, once.
+
+        A network of one result needs `signal` alone, and `raw` where its way is its own.
+        """
+        (slot,) = self.produces
+        return {slot: self.signal(self.raw(network, pixels, fit, size, options))}
+
+    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+        """The network's one result for (B,3,H,W) in 0..1, at `size` (height, width), float32: (B,C,height,width)."""
         inside = next(network.parameters()).dtype
         raw = network(self.normalise(fit.enter(pixels)).to(inside)).float()
         return fit.leave(raw[:, None] if raw.ndim == 3 else raw, size)
 
     def signal(self, raw: Tensor) -> Signal:
-        """The typed signal of `infer`'s result. Every convention is converted here, once."""
+        """The typed signal of `raw`'s result."""
         raise NotImplementedError(f"{type(self).__name__} must say what its result means")
+
+    def slot(self, name: str) -> str:
+        """Which of `produces` a scene's slot of this name takes: the one called so, else the main one."""
+        return name if name in self.produces else self.produces[0]
 
     def memory_required(self, batch: int, fit: Fit, dtype: torch.dtype) -> int:
         """Bytes of device memory that a forward of `batch` pictures takes beside the weights."""

@@ -56,6 +56,8 @@ def to_pixels(image: Tensor) -> Tensor:
 
     Transparent pixels are laid over white, as the ControlNet annotators do. Values outside 0..1 are clamped.
     """
+    if image.dtype == torch.uint8 and image.shape[-1] == 3:
+        return image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
     image = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     image = image.clamp(0, 1)
     if image.shape[-1] == 4:

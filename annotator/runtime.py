@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import FathomError, SettingError
-from ..signals import Signal
+from ..signals import Scene, Signal
+from ..signals.base import Gather
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
@@ -33,20 +33,20 @@ _CPU_BATCH_BYTES = 2**27
 
 
 class Annotator:
-    """A loaded estimator.
+    """A loaded estimator: the one way from pictures to signals.
 
-    estimator: its description, adapted to the layout of the weights file. path: that file.
+    estimator: its description, adapted to the layout of the weights file. found: its files.
     """
 
-    def __init__(self, estimator: Estimator, resident: host.Resident, path: Path) -> None:
+    def __init__(self, estimator: Estimator, resident: host.Resident, found: weights.Found) -> None:
         self.estimator = estimator
-        self.path = path
+        self.found = found
         self._resident = resident
 
     @property
     def network(self) -> nn.Module:
         """The bare network, eval, on its device: normalised (B,3,h,w) in, raw out as published: depth (B,h,w),
-        normals (B,3,h,w), class scores (B,C,h,w), intrinsic maps (B,3n,h,w)."""
+        normals (B,3,h,w), class scores (B,C,h,w), intrinsic maps (B,3n,h,w); of several results a dict by name."""
         return self._resident.ready(0)
 
     @property
@@ -69,48 +69,84 @@ class Annotator:
         """ComfyUI's ModelPatcher of the network, None outside ComfyUI."""
         return self._resident.patcher
 
-    @torch.inference_mode()
     def __call__(self, image: Any, resolution: int | None = None, **options: Any) -> Signal:
-        """Annotate a picture or a batch.
+        """The main signal of a picture or a batch: the first of `estimator.produces`.
 
         image: float (B,H,W,1|3|4) in 0..1, uint8, or a PIL image; never changed. resolution: the short side of the
         result, aspect kept; 0 = the picture's own size; None = the published inference rule, result at the
         picture's own size. options: the estimator's own, see `Estimator.options`.
 
-        Returns Depth, Normals, Segmentation or Intrinsics on the host's output device. Raises PictureError or
-        SettingError for bad input, and the host's interrupt when the user cancels.
+        Returns a Signal on the host's output device. Raises PictureError or SettingError for bad input, FathomError
+        where memory does not suffice, and the host's interrupt when the user cancels.
+        """
+        return self.annotate(image, resolution, options)[self.estimator.produces[0]]
+
+    def scene(self, image: Any, resolution: int | None = None, **options: Any) -> Scene:
+        """Every signal of one forward in its slot, with the picture. Arguments and errors as in a call."""
+        pictures = as_pictures(image)
+        plain = pictures.dtype == torch.float32 and pictures.shape[-1] == 3
+        shown = pictures if plain else to_pixels(pictures).permute(0, 2, 3, 1)
+        return Scene(shown.to(host.output_device()), self.annotate(pictures, resolution, options))
+
+    @torch.inference_mode()
+    def annotate(
+        self,
+        image: Any,
+        resolution: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        lend: Callable[[nn.Module], Any] | None = None,
+    ) -> dict[str, Signal]:
+        """The signals of one forward by slot. Arguments and errors as in a call.
+
+        lend: gives what is called in place of the network, for whoever runs networks elsewhere, such as in a thread
+        that joins the pictures of many; nothing shows progress then.
         """
         if resolution is not None:
             check_resolution(resolution)
-        settings = self.estimator.settings(options)
+        settings = self.estimator.settings(options or {})
         # A film is checked as a whole before anything runs, but becomes pixels a few frames at a time.
         pictures = as_pictures(image)
         total, height, width, _ = pictures.shape
         size = result_size(height, width, resolution or 0)
         fit = self.estimator.plan(height, width, resolution, settings)
-        film = _Film(total)
+        gathered: dict[str, Gather[Any]] = {}
         batch = self._best_batch(total, fit)
-        with host.progress(total, self.estimator.name, "picture") as bar:
+        show = host.progress(total, self.estimator.name, "picture") if lend is None else nullcontext()
+        with show as bar:
             done = 0
             while done < total:
                 part = to_pixels(pictures[done : done + batch])
-                try:
-                    raw = self._run(part, fit, size, settings)
-                except torch.OutOfMemoryError:
+                signals = self._within_memory(part, fit, size, settings, lend)
+                if signals is None:
                     if len(part) == 1:
-                        raise FathomError(_too_little_memory(self.estimator, fit, self.device)) from None
+                        raise FathomError(_too_little_memory(self.estimator, fit, self.device))
                     batch = len(part) // 2
                     host.release_device_memory()
                     continue
-                signal = self.estimator.signal(raw).to(host.output_device())
-                film.add(signal)
+                for slot, signal in signals.items():
+                    there = signal.to(host.output_device())
+                    gathered.setdefault(slot, type(there).gather(total)).add(there)
                 done += len(part)
-                bar.update(len(part), lambda: thumbnails(signal[-1])[0])  # noqa: B023 - called at once
-        return film.signal()
+                if bar is not None:
+                    main = signals[self.estimator.produces[0]]
+                    bar.update(len(part), lambda: thumbnails(main[-1])[0])  # noqa: B023 - called at once
+        return {slot: parts.whole() for slot, parts in gathered.items()}
 
-    def _run(self, pixels: Tensor, fit: Fit, size: Size, settings: Mapping[str, Any]) -> Tensor:
-        network = self._resident.ready(self.estimator.memory_required(len(pixels), fit, self.dtype))
-        return self.estimator.infer(network, pixels.to(self.device).contiguous(), fit, size, settings)
+    def _within_memory(
+        self, pixels: Tensor, fit: Fit, size: Size, settings: Mapping[str, Any], lend: Callable[[nn.Module], Any] | None
+    ) -> dict[str, Signal] | None:
+        """The signals of a few pictures; None where memory did not suffice. By then nothing holds what the failed
+        forward had computed: an error keeps the frames that it went through alive."""
+        try:
+            network = self._resident.ready(self.estimator.memory_required(len(pixels), fit, self.dtype))
+            lent = network if lend is None else lend(network)
+            # Whoever calls may be inside autocast; the precision is the estimator's.
+            with torch.autocast(self.device.type, enabled=False):
+                return self.estimator.infer(lent, pixels.to(self.device).contiguous(), fit, size, settings)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        return None
 
     def _best_batch(self, count: int, fit: Fit) -> int:
         single = self.estimator.memory_required(1, fit, self.dtype)
@@ -121,6 +157,13 @@ class Annotator:
         return max(1, min(count, room, most))
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory did not suffice: torch's own error of a GPU, what it raises on a processor, or Python's."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
 def _too_little_memory(estimator: Estimator, fit: Fit, device: torch.device) -> str:
     height, width = fit.network
     return (
@@ -129,37 +172,25 @@ def _too_little_memory(estimator: Estimator, fit: Fit, device: torch.device) -> 
     )
 
 
-class _Film:
-    """The signals of a batch, written as they come into memory taken once: a list joined at the end would hold
-    everything twice."""
+def decompose(
+    image: Any,
+    estimators: Mapping[str, Estimator],
+    resolution: int | None = None,
+    take: Callable[[Estimator], Annotator] | None = None,
+) -> Scene:
+    """Several estimators over one picture: a Scene with the slots that `estimators` names.
 
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._first: Signal | None = None
-        self._fields: dict[str, Tensor] = {}
-
-    def add(self, part: Signal) -> None:
-        """Append the pictures of `part`."""
-        start, self._done = self._done, self._done + len(part)
-        if self._first is None:
-            self._first = part
-            if len(part) == self._total:
-                return
-        for name in (field.name for field in fields(part)):
-            value = getattr(part, name)
-            if not isinstance(value, Tensor):
-                # `valid` is None while every pixel is.
-                if name in self._fields:
-                    self._fields[name][start : self._done] = True
-                continue
-            if name not in self._fields:
-                self._fields[name] = value.new_ones((self._total, *value.shape[1:]))
-            self._fields[name][start : self._done] = value
-
-    def signal(self) -> Signal:
-        """The whole."""
-        assert self._first is not None and self._done == self._total  # noqa: S101
-        return replace(self._first, **cast(Any, self._fields)) if self._fields else self._first
+    A slot holds what its estimator calls so, else the estimator's main signal. One that fills several of them runs
+    once. take: loads an estimator; None = from the ones used last. Other arguments and errors as in `Annotator`.
+    """
+    picture = to_pixels(as_pictures(image)).permute(0, 2, 3, 1)
+    made: dict[str, dict[str, Signal]] = {}
+    slots = {}
+    for slot, estimator in estimators.items():
+        if estimator.id not in made:
+            made[estimator.id] = (take or shelf.take)(estimator).annotate(picture, resolution)
+        slots[slot] = made[estimator.id][estimator.slot(slot)]
+    return Scene(picture.to(host.output_device()), slots)
 
 
 # ---------------------------------------------------------------------------------------------- loading
@@ -228,7 +259,7 @@ def load(
     if estimator.channels_last and runs_on.type == "cpu":
         # The calls of `to` with a memory format alone are missing from torch's type hints.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return Annotator(estimator, host.Resident(network, where), found.path)
+    return Annotator(estimator, host.Resident(network, where), found)
 
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -260,11 +291,11 @@ class Shelf:
             # Out while it is looked at: `release_unloaded` may come in between, from a node that is being dropped,
             # and two of a kind would take the memory twice.
             held = self._held.pop(key, None)
-            if held is None or _stamp(held[0].path) not in (held[1], ()):
+            if held is None or _stamp(held[0].found.path) not in (held[1], ()):
                 held = None
                 annotator = load(estimator, dtype=dtype)
-                held = annotator, _stamp(annotator.path)
-                log.info("Fathom: loaded %s from %s", estimator.name, annotator.path)
+                held = annotator, _stamp(annotator.found.path)
+                log.info("Fathom: loaded %s from %s", estimator.name, annotator.found.path)
             self._held[key] = held
             for oldest in list(self._held)[: max(0, len(self._held) - max(0, keep))]:
                 self._held.pop(oldest, None)

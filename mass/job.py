@@ -164,7 +164,7 @@ def check(job: Job) -> None:
     if not 0 <= job.batch <= 256:
         raise SettingError(f"the batch must lie in 0..256 (0 = by device), got {job.batch}.")
     for wanted in job.signals:
-        if job.video == "video" and by_id(wanted.estimator).produces == "intrinsics":
+        if job.video == "video" and by_id(wanted.estimator).slot(wanted.name) == "intrinsics":
             raise SettingError(
                 f"{wanted.name} has several maps for each picture, and a video shows one: use --video frames."
             )

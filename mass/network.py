@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from ..annotator import host
-from ..annotator.runtime import Annotator
 from ..errors import FathomError
 
 
@@ -189,24 +188,3 @@ class NetworkQueue:
         half = len(requests) // 2
         self._answer(requests[:half])
         self._answer(requests[half:])
-
-
-def annotate(
-    annotator: Annotator,
-    queue: NetworkQueue,
-    pixels: Tensor,
-    resolution: int | None,
-    options: Mapping[str, Any],
-    place: Place,
-) -> Any:
-    """As `Annotator.__call__` for one picture (1,3,H,W), with the network in the queue's thread. Signal on the CPU."""
-    from ..annotator.sizing import result_size
-
-    estimator = annotator.estimator
-    settings = estimator.settings(options)
-    height, width = pixels.shape[-2:]
-    size = result_size(height, width, resolution or 0)
-    fit = estimator.plan(height, width, resolution, settings)
-    network: Any = Queued(queue, annotator.network, place)
-    pixels = pixels.to(annotator.device).contiguous()
-    return estimator.signal(estimator.infer(network, pixels, fit, size, settings)).to("cpu")

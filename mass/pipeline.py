@@ -20,10 +20,11 @@ from torch import Tensor
 from ..annotator.pictures import as_pixels
 from ..annotator.runtime import Annotator
 from ..errors import FathomError, WeightsError
+from ..signals import Signal
 from . import manifest, sinks
 from .job import Chunk, Job, becomes_video
 from .manifest import Ledger, Record
-from .network import NetworkQueue, Place, Stopped, Window, annotate
+from .network import NetworkQueue, Place, Queued, Stopped, Window
 from .sources import Item, Reader
 from .stores import OutputError, Store
 
@@ -245,11 +246,18 @@ class Engine:
                     self._queue.leave(place)
                 if place.window is None:
                     taken = self._budget.take(size)
-                pixels = _pixels(image)
+                made: dict[Any, dict[str, Signal]] = {}
                 for number, (wanted, annotator) in enumerate(zip(self.job.signals, self.annotators, strict=True)):
                     place.signal, place.call = number, 0
-                    options = dict(wanted.options)
-                    signal = annotate(annotator, self._queue, pixels, self.job.resolution, options, place)
+                    key = wanted.estimator, wanted.options
+                    if key not in made:
+                        made[key] = annotator.annotate(
+                            image,
+                            self.job.resolution,
+                            dict(wanted.options),
+                            lambda network: Queued(self._queue, network, place),
+                        )
+                    signal = made[key][annotator.estimator.slot(wanted.name)].to("cpu")
                     files |= sinks.encode(signal, item, wanted, self.job)
             input = {"sha256": picture.sha256, "size": picture.size, "changed": picture.changed}
             record = manifest.done(item, input, files)
@@ -297,13 +305,6 @@ def _tensor(image: Any, device: torch.device) -> Tensor:
     if device.type == "cuda":
         return image.pin_memory().to(device, non_blocking=True)
     return image
-
-
-def _pixels(image: Tensor) -> Tensor:
-    """As `as_pixels`; what has 8 bits and no transparency needs no look at its values, which is half the work."""
-    if image.dtype == torch.uint8 and image.shape[-1] == 3 and image.numel():
-        return image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    return as_pixels(image)
 
 
 def _pixels_in_memory() -> int:

@@ -55,7 +55,7 @@ def annotate_on_ray(
     ray = _ray()
     # The hashes need the files; the networks themselves live in the workers.
     job, annotators = load(replace(job, device="cpu"))
-    paths = {w.estimator: Path(a.path) for w, a in zip(job.signals, annotators, strict=True)}
+    paths = {w.estimator: a.found.path for w, a in zip(job.signals, annotators, strict=True)}
     job = replace(job, device=None, cores=max(1, int(cpus or 1)))
     del annotators
     mine = not ray.is_initialized()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torch
 from ..annotator import runtime
 from ..errors import SettingError
 from ..models import estimator as by_id
-from ..signals.export import check_format
+from ..signals import kind_of_slot
 from . import sources
 from .job import Chunk, Job, Wanted, becomes_video, check, chunks, model_hash
 from .manifest import Ledger
@@ -28,9 +27,9 @@ def wanted_signals(
     """The signals of a job. signals: "name=estimator" or "name=estimator:format"; none = the one of `estimator`, under
     the name of what it makes. options: as in `with_options`. Raises SettingError."""
     if not signals:
-        kind = by_id(estimator).produces
-        check_format(kind, format)
-        return with_options((Wanted(kind, estimator, format, weights=weights),), options)
+        main = by_id(estimator).produces[0]
+        kind_of_slot(main).check_format(format)
+        return with_options((Wanted(main, estimator, format, weights=weights),), options)
     if weights is not None and len(signals) > 1:
         raise SettingError("--weights goes with one signal: put the files into the model folder instead.")
     made: list[Wanted] = []
@@ -42,7 +41,7 @@ def wanted_signals(
         if name in {w.name for w in made}:
             raise SettingError(f"two signals are called {name!r}: their files would be the same.")
         chosen = own or format
-        check_format(by_id(id).produces, chosen)
+        kind_of_slot(by_id(id).slot(name)).check_format(chosen)
         made.append(Wanted(name, id, chosen, weights=weights))
     return with_options(tuple(made), options)
 
@@ -74,7 +73,7 @@ def load(job: Job) -> tuple[Job, list[runtime.Annotator]]:
     for wanted in job.signals:
         if wanted.estimator not in held:
             held[wanted.estimator] = runtime.load(by_id(wanted.estimator), wanted.weights, job.device, dtype)
-    hashes = {id: model_hash(Path(annotator.path)) for id, annotator in held.items()}
+    hashes = {id: model_hash(annotator.found.path) for id, annotator in held.items()}
     signals = tuple(replace(w, model=hashes[w.estimator]) for w in job.signals)
     return replace(job, signals=signals), [held[w.estimator] for w in job.signals]
 

@@ -6,11 +6,10 @@ import io
 import tarfile
 import threading
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..signals import Depth, Signal
-from ..signals.export import SUFFIXES, encode_signal
+from ..signals.codec import SUFFIXES
 from .job import FRAMES, Chunk, Job, Wanted, becomes_video
 from .sources import Item
 from .stores import Store
@@ -32,7 +31,7 @@ def encode(signal: Signal, item: Item, wanted: Wanted, job: Job) -> dict[str, by
         folder, _, last = inner.rpartition("/")
         key = (folder.replace(".", "%2E") + "/" if folder else "") + last.replace(".", "%2E")
         name = f"{key}.{wanted.name}{suffix}"
-    files = encode_signal(signal, PurePosixPath(name), format)  # type: ignore[arg-type]
+    files = signal.encode(name, format)
     return {path.as_posix(): data for path, data in files.items()}
 
 

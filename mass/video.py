@@ -201,14 +201,14 @@ class Film:
         """A frame as it was stored: Depth, or uint8 or uint16 RGB (H,W,3)."""
         import numpy as np
 
-        from ..signals.files import decode_depth_png
+        from ..signals.files import decode_png
         from ..signals.opencv import opencv
 
         data = self.store.read(name)
         if data is None:
             raise FathomError(f"{self.store.path(name)} is gone: run the same command again.")
         if f"{name[:-4]}.json" in record["outputs"]:
-            return decode_depth_png(data)
+            return decode_png(data)
         cv2 = opencv("Making videos")
         array: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         return np.ascontiguousarray(array[..., ::-1])

@@ -48,6 +48,6 @@ def estimator(id: str) -> Estimator:
     raise SettingError(f"there is no estimator {id!r}. {hint}")
 
 
-def ids(produces: str) -> list[str]:
-    """The ids of the estimators that produce "depth", "normals", "segmentation" or "intrinsics"."""
-    return [e.id for e in estimators().values() if e.produces == produces]
+def ids(slot: str) -> list[str]:
+    """The ids of the estimators whose forward fills `slot`, such as "depth", "normals" or "segmentation"."""
+    return [e.id for e in estimators().values() if slot in e.produces]

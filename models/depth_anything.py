@@ -452,7 +452,7 @@ def _model(
         id=id,
         name=f"{name} {size.capitalize()}",
         family="depth_anything",
-        produces="depth",
+        produces=("depth",),
         licence=licence,
         parameters=spec.parameters,
         sources=_SOURCES[id],

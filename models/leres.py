@@ -175,7 +175,7 @@ ESTIMATORS = (
         id="leres",
         name="LeReS",
         family="leres",
-        produces="depth",
+        produces=("depth",),
         licence=Licence(
             "Adobe Research License", False, "https://github.com/aim-uofa/AdelaiDepth/blob/main/LeReS/LICENSE"
         ),

@@ -251,8 +251,8 @@ class BoostedEstimator(LeReSEstimator):
         most = self.rule.annotator
         return BoostFit(size, network, way_in, "bicubic", largest=most, patches_below=max(network))
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
-        assert isinstance(fit, BoostFit) and isinstance(network, BoostedLeReS)  # noqa: S101 - made by fit and build
+    def raw(self, network: Any, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+        assert isinstance(fit, BoostFit)  # noqa: S101 - made by fit
         made = [self._boost(network, picture[None], fit) for picture in fit.enter(pixels)]
         return fit.leave(torch.cat(made), size)
 
@@ -262,7 +262,7 @@ class BoostedEstimator(LeReSEstimator):
         side = max(2 * self.rule.base, min(fit.largest, 3 * max(fit.network)))
         return side**2 * self.memory * dtype.itemsize // 4 + batch * 9 * fit.source[0] * fit.source[1] * 4
 
-    def _boost(self, network: BoostedLeReS, picture: Tensor, fit: BoostFit) -> Tensor:
+    def _boost(self, network: Any, picture: Tensor, fit: BoostFit) -> Tensor:
         """(1,3,H,W) in 0..1 -> (1,1,H,W), about 0..1, larger = farther."""
         rule, (height, width) = self.rule, picture.shape[-2:]
         best, near = best_size(picture, rule, fit.largest)
@@ -294,20 +294,20 @@ class BoostedEstimator(LeReSEstimator):
                 bar.update(1)
         return resize(result, (height, width), "bicubic")
 
-    def _double(self, network: BoostedLeReS, picture: Tensor, large: int) -> Tensor:
+    def _double(self, network: Any, picture: Tensor, large: int) -> Tensor:
         """The picture seen small and `large`, merged: (1,1,merge,merge) in 0..1."""
         side = self.rule.merge
         views = (self._single(network, picture, n) for n in (self.rule.base, large))
         low, high = (resize(view, (side, side), "bicubic") for view in views)
         return _unit(self._merged(network, low, high))
 
-    def _single(self, network: BoostedLeReS, picture: Tensor, side: int) -> Tensor:
+    def _single(self, network: Any, picture: Tensor, side: int) -> Tensor:
         """What LeReS says of the picture squeezed to a square: (1,1,H,W), at the picture's size."""
         host.check_interrupt()
         shape = picture.shape[-2], picture.shape[-1]
-        return super().infer(network, picture, Fit(shape, (side, side), "bilinear", "bicubic"), shape, {})
+        return super().raw(network, picture, Fit(shape, (side, side), "bilinear", "bicubic"), shape, {})
 
-    def _merged(self, network: BoostedLeReS, whole: Tensor, detail: Tensor) -> Tensor:
+    def _merged(self, network: Any, whole: Tensor, detail: Tensor) -> Tensor:
         inside = next(network.parameters()).dtype
         pair = torch.cat([_unit(whole), _unit(detail)], 1) * 2 - 1
         return (network.merge(pair.to(inside)).float() + 1) / 2
@@ -320,7 +320,7 @@ ESTIMATORS = (
         id="leres-boost",
         name="LeReS++",
         family="leres",
-        produces="depth",
+        produces=("depth",),
         licence=PLAIN[0].licence,
         parameters=PLAIN[0].parameters + 79_564_801,
         sources=(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..annotator import host
-from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option, Produces
+from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option
 from ..annotator.runtime import parameters_on_meta
 from ..annotator.sizing import Fit, Size, bounded
 from ..annotator.weights import Checkpoint, Found, Source, load_strict, read
@@ -49,7 +49,7 @@ class Marigold(nn.Module):
     encoder.
     """
 
-    def __init__(self, config: Mapping[str, Any], produces: Produces) -> None:
+    def __init__(self, config: Mapping[str, Any], produces: str) -> None:
         super().__init__()
         # diffusers' typed modules export nothing by name.
         diffusers: Any = import_module("diffusers")
@@ -201,7 +201,7 @@ class MarigoldEstimator(Estimator):
         if checkpoint.config is None:
             return self
         index = checkpoint.config["model_index"]
-        kind, wanted = str(index.get("_class_name")), _PIPELINES[self.produces]
+        kind, wanted = str(index.get("_class_name")), _PIPELINES[self.produces[0]]
         if kind not in wanted:
             raise WeightsError(f"{self.name}: {checkpoint.path} describes a {kind}, expected {' or '.join(wanted)}.")
         scheduler = checkpoint.config["scheduler"].get("_class_name")
@@ -210,7 +210,7 @@ class MarigoldEstimator(Estimator):
                 f"{self.name}: the scheduler beside {checkpoint.path} is {scheduler!r}, "
                 f"expected {' or '.join(_SCHEDULERS)}."
             )
-        return self if self.produces != "intrinsics" else self._decomposing(index, checkpoint)
+        return self if "intrinsics" not in self.produces else self._decomposing(index, checkpoint)
 
     def _decomposing(self, index: Mapping[str, Any], checkpoint: Checkpoint) -> Estimator:
         """The estimator with the maps that the folder tells of, where it tells."""
@@ -240,7 +240,7 @@ class MarigoldEstimator(Estimator):
         config = checkpoint.config or self.config
         if config is None:
             raise WeightsError(f"{self.name}: {checkpoint.path} comes without the configuration of its networks.")
-        return Marigold(config, self.produces)
+        return Marigold(config, self.produces[0])
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         # The autoencoder is Stable Diffusion 2's, whose file names its attention in the way of diffusers 0.10.
@@ -287,7 +287,7 @@ class MarigoldEstimator(Estimator):
             network = (max(1, int(rows)), max(1, int(columns)))
         return Fit((height, width), network, "bilinear_aa", "bilinear")
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         inside = next(network.parameters()).dtype
         steps = options["steps"] or network.default_steps
         members, seed = options["ensemble_size"], options["seed"]
@@ -303,10 +303,10 @@ class MarigoldEstimator(Estimator):
         return torch.cat(parts)
 
     def signal(self, raw: Tensor) -> Signal:
-        if self.produces == "normals":
+        if "normals" in self.produces:
             # The published frame is ours: x right, y up, z towards the viewer.
             return Normals(unit_vectors(raw.permute(0, 2, 3, 1)), None, self.name)
-        if self.produces == "intrinsics":
+        if "intrinsics" in self.produces:
             layers = _layers(self.targets)
             channels = [channel for layer, first in layers for channel in range(first, first + layer.channels)]
             values = raw[:, channels].permute(0, 2, 3, 1).contiguous()
@@ -401,7 +401,7 @@ def _marigold(
     about: str,
     licence: Licence,
     unet: str | None = None,
-    produces: Produces = "depth",
+    produces: tuple[str, ...] = ("depth",),
     targets: Mapping[str, Any] | None = None,
 ) -> Estimator:
     # Each further map widens the first and the last convolution of the denoiser.
@@ -446,7 +446,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "prs-eth/marigold-normals-v1-1",
         "Surface normals with fine relief in a few diffusion steps; slow without a GPU.",
         _RAIL,
-        produces="normals",
+        produces=("normals",),
     ),
     _marigold(
         "marigold-appearance",
@@ -454,7 +454,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "prs-eth/marigold-iid-appearance-v1-1",
         "What surfaces are like whatever the light: colour, roughness, metal; best indoors, slow without a GPU.",
         _ETH_RAIL,
-        produces="intrinsics",
+        produces=("intrinsics",),
         targets=_APPEARANCE,
     ),
     _marigold(
@@ -463,7 +463,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "prs-eth/marigold-iid-lighting-v1-1",
         "The colour of surfaces, the light on them and what shines, apart; best indoors, slow without a GPU.",
         _ETH_RAIL,
-        produces="intrinsics",
+        produces=("intrinsics",),
         targets=_LIGHTING,
     ),
 )

@@ -181,13 +181,13 @@ class NormalBaeEstimator(Estimator):
         network, way_in = controlnet_picture(height, width, resolution)
         return Fit((height, width), network, way_in, "bilinear")
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         """Unit normals (B,3,height,width) in the network's frame.
 
         The published code stops at the network's size. Resizing between two directions shortens a vector, so the
         length is restored after it.
         """
-        raw = super().infer(network, pixels, fit, size, options)
+        raw = super().raw(network, pixels, fit, size, options)
         return raw if size == fit.network else F.normalize(raw, dim=1)
 
     def signal(self, raw: Tensor) -> Normals:
@@ -200,7 +200,7 @@ ESTIMATORS = (
         id="normal-bae",
         name="NormalBae",
         family="normal_bae",
-        produces="normals",
+        produces=("normals",),
         licence=Licence("MIT", True, "https://github.com/baegwangbin/surface_normal_uncertainty/blob/main/LICENSE"),
         parameters=72_422_336,
         sources=(

@@ -114,7 +114,7 @@ class OneFormerEstimator(Estimator):
         network = (short, long) if height <= width else (long, short)
         return Fit((height, width), network, "bilinear_pil", "bilinear")
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         """Labels int64 (B,height,width)."""
         inside = next(network.parameters()).dtype
         # One at a time: the decoder's hard masks turn the last bit of a sum, which depends on the batch, into labels.
@@ -213,7 +213,7 @@ def _oneformer(id: str, name: str, palette: str, about: str, sources: tuple[Sour
         id=id,
         name=name,
         family="oneformer",
-        produces="segmentation",
+        produces=("segmentation",),
         licence=Licence("MIT", True, f"https://huggingface.co/{sources[0].repo}"),
         parameters=rule["parameters"],
         sources=sources,

@@ -169,12 +169,12 @@ class Tiny(Estimator):
         size = round_to(inner[0], 32), round_to(inner[1], 32)
         return Fit((height, width), size, "bilinear_aa", "bilinear")
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         total = pixels.new_zeros(len(pixels), 1, *fit.network)
         for share, mirrored in LOOKS:
             inner = round_to(fit.network[0] * share, 32), round_to(fit.network[1] * share, 32)
             seen = pixels.flip(-1) if mirrored else pixels
-            raw = super().infer(network, seen, replace(fit, network=inner), fit.network, options)
+            raw = super().raw(network, seen, replace(fit, network=inner), fit.network, options)
             raw = raw.flip(-1) if mirrored else raw
             # Each answer has an offset and a scale of its own.
             raw = raw - raw.mean((1, 2, 3), keepdim=True)
@@ -191,7 +191,7 @@ ESTIMATORS = (
         id="fathom-tiny",
         name="Fathom Tiny",
         family="tiny",
-        produces="depth",
+        produces=("depth",),
         licence=Licence("Apache-2.0", True, "https://www.apache.org/licenses/LICENSE-2.0"),
         parameters=1_443_572,
         sources=(),

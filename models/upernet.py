@@ -87,7 +87,7 @@ class UperNetEstimator(Estimator):
             network = (max(32, round(height * scale)), max(32, round(width * scale)))
         return Fit((height, width), network, "bilinear_pil", "bilinear")
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         """Labels int64 (B,height,width)."""
         inside = next(network.parameters()).dtype
         # One at a time: the scores of a picture, not its features, take the memory.
@@ -105,7 +105,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         id="upernet-convnext-tiny",
         name="UPerNet ConvNeXt-T",
         family="upernet",
-        produces="segmentation",
+        produces=("segmentation",),
         licence=Licence("MIT", True, "https://huggingface.co/openmmlab/upernet-convnext-tiny"),
         parameters=59_318_838,
         sources=(

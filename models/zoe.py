@@ -268,9 +268,7 @@ class LogBinomial(nn.Module):
     def __init__(self, features: int, embedding: int, narrowing: int) -> None:
         super().__init__()
         inside = (features + embedding) // narrowing
-        self.mlp = nn.ModuleDict(
-            {"0": nn.Conv2d(features + embedding, inside, 1), "2": nn.Conv2d(inside, 4, 1)}
-        )
+        self.mlp = nn.ModuleDict({"0": nn.Conv2d(features + embedding, inside, 1), "2": nn.Conv2d(inside, 4, 1)})
 
     def forward(self, features: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
         first: Any = self.mlp["0"]
@@ -553,13 +551,13 @@ class ZoeEstimator(Estimator):
         network = round_to(rows, 32), round_to(columns, 32)
         return ZoeFit((height, width), network, "bilinear_corners", "bicubic", pad, first)
 
-    def infer(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
+    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         """Metres (B,1,height,width): as published the mean of the picture's result and its mirror image's."""
         if isinstance(fit, ZoeFit) and fit.first:
             pixels = resize(pixels, fit.source, fit.first)
-        metres = super().infer(network, pixels, fit, fit.source, options)
+        metres = super().raw(network, pixels, fit, fit.source, options)
         if options["flip_augmentation"]:
-            mirrored = super().infer(network, pixels.flip(-1), fit, fit.source, options)
+            mirrored = super().raw(network, pixels.flip(-1), fit, fit.source, options)
             metres = (metres + mirrored.flip(-1)) / 2
         return resize(metres, size, fit.way_out)
 
@@ -591,7 +589,7 @@ def _zoe(
         id=f"zoedepth-{variant}",
         name=name,
         family="zoe",
-        produces="depth",
+        produces=("depth",),
         licence=_MIT,
         parameters=parameters,
         sources=sources,

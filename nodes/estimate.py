@@ -44,12 +44,14 @@ _SEGMENTATION_OUTPUTS = (
 
 
 def _family(name: str, produces: str) -> list[str]:
-    return [e.id for e in estimators().values() if e.family == name and e.produces == produces]
+    return [e.id for e in estimators().values() if e.family == name and produces in e.produces]
 
 
-def run(id: str, image: Any, resolution: int | None, **options: Any) -> Signal:
-    """The signal of `image` by the estimator `id`, loading it when it is not loaded."""
-    return shelf.take(by_id(id))(image, resolution, **options)
+def run(id: str, image: Any, resolution: int | None, *, slot: str = "", **options: Any) -> Signal:
+    """The signal of `image` by the estimator `id`, loading it when it is not loaded. slot: which one of several, the
+    main one where it has none of that name."""
+    chosen = by_id(id)
+    return shelf.take(chosen).annotate(image, resolution, options)[chosen.slot(slot)]
 
 
 def gives_back(node: Any) -> None:
@@ -243,7 +245,7 @@ class FathomMarigoldDepth(_DepthNode):
         processing_resolution: int = 768,
     ) -> tuple[Tensor, Depth]:
         options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        depth = cast(Depth, run(estimator, image, resolution, steps=steps, **options))
+        depth = cast(Depth, run(estimator, image, resolution, **{"steps": steps, **options}))
         return depth.to_image(scope), depth
 
 
@@ -277,7 +279,7 @@ class FathomMarigoldNormals:
         convention: Any = "controlnet",
     ) -> tuple[Tensor, Normals]:
         options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        normals = cast(Normals, run(estimator, image, resolution, steps=steps, **options))
+        normals = cast(Normals, run(estimator, image, resolution, **{"steps": steps, **options}))
         return normals.to_image(convention), normals
 
 
@@ -308,7 +310,7 @@ class _MarigoldMaps:
         colour_space: Any = "srgb",
     ) -> tuple[Tensor, ...]:
         options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        made = cast(Intrinsics, run(estimator, image, resolution, steps=steps, **options))
+        made = cast(Intrinsics, run(estimator, image, resolution, **{"steps": steps, **options}))
         return tuple(made.to_image(name, colour_space, scope) for name in self.RETURN_NAMES)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..annotator import host
 from ..signals import Depth, Normals
-from ..signals.files import write_whole
+from ..signals.codec import write_whole
 from ..tools import geometry, parallax
 from ..tools.sobel import sobel_normals
 
@@ -166,7 +166,8 @@ class FathomPointCloud:
     RETURN_TYPES = ("FILE_3D,FILE_3D_PLY,FILE_3D_POINT_CLOUD_ANY", "STRING")
     RETURN_NAMES = ("file", "path")
     OUTPUT_TOOLTIPS = (
-        "The file for ComfyUI's 3D nodes (recent versions).", "Its place in the output folder, for Preview 3D.",
+        "The file for ComfyUI's 3D nodes (recent versions).",
+        "Its place in the output folder, for Preview 3D.",
     )
     OUTPUT_IS_LIST = (True, True)
     OUTPUT_NODE = True

@@ -1,10 +1,26 @@
-"""What a prediction is: Depth, Normals, Segmentation, Intrinsics, each with its convention, rendering and files."""
+"""What a prediction is: Depth, Normals, Segmentation, Intrinsics, each with its convention, rendering and files; and
+Scene, which holds several of one batch."""
 
+from .base import Signal, kind_of_slot, kinds
 from .depth import Depth, DepthKind, DepthLook
+from .files import load_signal
 from .intrinsics import Intrinsics, Layer
 from .normals import Normals
+from .scene import Scene
 from .segmentation import Palette, Segmentation
 
-__all__ = ["Depth", "DepthKind", "DepthLook", "Intrinsics", "Layer", "Normals", "Palette", "Segmentation", "Signal"]
-
-Signal = Depth | Normals | Segmentation | Intrinsics
+__all__ = [
+    "Depth",
+    "DepthKind",
+    "DepthLook",
+    "Intrinsics",
+    "Layer",
+    "Normals",
+    "Palette",
+    "Scene",
+    "Segmentation",
+    "Signal",
+    "kind_of_slot",
+    "kinds",
+    "load_signal",
+]

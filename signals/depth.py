@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import SignalError
-from .field import check_mask, check_scope, check_shape, on_device, percentiles, sketches, slices, steady, stretch
+from ..errors import SettingError, SignalError
+from . import codec, exr
+from .base import Signal, format_of
+from .field import check_mask, check_scope, check_shape, percentiles, sketches, slices, steady, stretch
 
-DepthKind = Literal["metric", "affine_inverse", "affine_depth", "ordinal"]
+DepthKind = Literal["metric", "affine_inverse", "scale_inverse", "affine_depth", "ordinal"]
 
 _MEANING = {
     "metric": "1/metre",
     "affine_inverse": "a/z + b with unknown a > 0 and b",
+    "scale_inverse": "a/z with unknown a > 0",
     "affine_depth": "b - a*z with unknown a > 0 and b",
     "ordinal": "order only",
 }
@@ -36,22 +41,34 @@ class DepthLook:
     fixed: tuple[float, float] | None = None
 
 
+_STEPS = 65534  # of a 16-bit PNG, where code 0 says not valid
+
+
 @dataclass(frozen=True, eq=False)
-class Depth:
+class Depth(Signal):
     """A batch of depth maps. Larger is always closer; `kind` says what the numbers are.
 
     values: float32 (B,H,W).
         "metric": 1/metre, infinitely far is 0.
-        "affine_inverse": a/z + b with a > 0 unknown (MiDaS, Depth Anything).
+        "affine_inverse": a/z + b with a > 0 unknown (MiDaS, Depth Anything 1 and 2).
+        "scale_inverse": a/z with a > 0 unknown: right up to one factor (Depth Anything 3).
         "affine_depth": b - a*z with a > 0 unknown (Marigold).
         "ordinal": only the order means anything (Fathom Tiny).
     valid: bool (B,H,W), False where nothing was measured; None = everywhere.
-    focal: focal length in pixels of this map's width and height, one per picture, or None.
+    focal: focal length in pixels of this map: one number, (B,), or (B,2) = across and down; None = unknown.
     source: what made it, for people to read.
     look: the rendering published with the estimator.
+    principal: where the optical axis meets this map, (B,2) = (x, y) in pixels whose centres are whole numbers; None =
+        the middle, ((W-1)/2, (H-1)/2).
+    confidence: how sure the estimator is, float (B,H,W), larger = surer, in a measure of its own; None = it does not
+        say.
 
     Raises SignalError when a shape, a dtype or the kind is wrong, or when valid values are not finite.
     """
+
+    KIND: ClassVar[str] = "depth"
+    SLOTS: ClassVar[tuple[str, ...]] = ("depth",)
+    FORMATS: ClassVar[tuple[str, ...]] = ("png", "png16", "exr", "npz", "safetensors", "webp")
 
     values: Tensor
     kind: DepthKind
@@ -59,6 +76,8 @@ class Depth:
     focal: float | Tensor | None = None
     source: str = ""
     look: DepthLook = DepthLook()
+    principal: Tensor | None = None
+    confidence: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_shape("depth values", self.values, 3)
@@ -83,31 +102,45 @@ class Depth:
             )
         if least < 0:
             raise SignalError(f"metric depth holds 1/metre and cannot be negative, got {least:.4g}.")
+        self._check_camera()
+        if self.confidence is not None:
+            check_shape("confidence", self.confidence, 3)
+            if self.confidence.shape != self.values.shape or not self.confidence.is_floating_point():
+                raise SignalError(
+                    f"confidence must be float {tuple(self.values.shape)}, got {tuple(self.confidence.shape)} "
+                    f"{self.confidence.dtype}."
+                )
+
+    def _check_camera(self) -> None:
+        count = len(self.values)
         if self.focal is not None:
-            self._check_focal()
+            focal = torch.as_tensor(self.focal, dtype=torch.float64)
+            if focal.shape not in ((), (count,), (count, 2)):
+                raise SignalError(
+                    f"focal must be one number, or ({count},) or ({count},2) numbers for {count} pictures, got shape "
+                    f"{tuple(focal.shape)}."
+                )
+            if not bool(((focal > 0) & focal.isfinite()).all()):
+                raise SignalError(f"focal must be positive and finite (pixels), got {self.focal}.")
+            if focal.ndim == 0:
+                object.__setattr__(self, "focal", float(focal))
+        if self.principal is not None and (
+            not isinstance(self.principal, Tensor)
+            or self.principal.shape != (count, 2)
+            or not bool(self.principal.isfinite().all())
+        ):
+            raise SignalError(f"principal must be finite pixels ({count},2), got {self.principal}.")
 
-    def _check_focal(self) -> None:
-        focal = torch.as_tensor(self.focal, dtype=torch.float64)
-        if focal.ndim > 1 or (focal.ndim == 1 and len(focal) != len(self.values)):
-            raise SignalError(
-                f"focal must be one number or one per picture ({len(self.values)}), got shape {tuple(focal.shape)}."
-            )
-        if not bool(((focal > 0) & focal.isfinite()).all()):
-            raise SignalError(f"focal must be positive and finite (pixels), got {self.focal}.")
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: int | slice) -> Depth:
-        """The picture or pictures at `index`, still as a batch."""
-        at = slice(index, index + 1 or None) if isinstance(index, int) else index
-        focal = self.focal[at] if isinstance(self.focal, Tensor) and self.focal.ndim == 1 else self.focal
-        valid = None if self.valid is None else self.valid[at]
-        return replace(self, values=self.values[at], valid=valid, focal=focal)
-
-    def to(self, device: torch.device | str) -> Depth:
-        """The same depth on `device`; itself where it lies there."""
-        return on_device(self, device)
+    def camera(self) -> Tensor | None:
+        """(B,4): focal length across and down, and x and y of the optical axis, in pixels of this map; float32 on its
+        device. None without a focal length."""
+        if self.focal is None:
+            return None
+        count, height, width = self.values.shape
+        focal = torch.as_tensor(self.focal, dtype=torch.float32, device=self.values.device)
+        focal = focal.reshape(-1, 1).expand(count, 2) if focal.ndim < 2 else focal
+        middle = focal.new_tensor([(width - 1) / 2, (height - 1) / 2]).expand(count, 2)
+        return torch.cat([focal, middle if self.principal is None else self.principal.to(focal)], 1)
 
     @property
     def unit(self) -> str:
@@ -118,16 +151,13 @@ class Depth:
         """Distance along the optical axis in metres, float32 (B,H,W); infinite where nothing stands.
 
         A metric depth needs no arguments. An affine depth has no metres of its own: it needs the distances
-        `near` and `far` (metres, 0 < near < far) of its closest and farthest valid pixel. Not valid pixels
-        come back as they were computed. Raises SignalError when the distances are missing, or for an
-        ordinal depth, whose differences mean nothing.
+        `near` and `far` (metres, 0 < near < far) of its closest and farthest valid pixel; a depth up to one factor
+        needs one of them. Not valid pixels come back as they were computed. Raises SignalError when the distances are
+        missing, or for an ordinal depth, whose differences mean nothing.
         """
-        if self.kind == "metric":
-            if near is not None or far is not None:
-                raise SignalError("a metric depth has its own metres: leave near and far out.")
-            return self.values.reciprocal()
-        inverse = self.inverse(near, far)
-        return inverse.reciprocal()
+        if self.kind == "metric" and (near is not None or far is not None):
+            raise SignalError("a metric depth has its own metres: leave near and far out.")
+        return self.inverse(near, far).reciprocal()
 
     def inverse(self, near: float | None = None, far: float | None = None) -> Tensor:
         """Inverse distance in 1/metre, float32 (B,H,W). Arguments and errors as in `metres`."""
@@ -138,7 +168,14 @@ class Depth:
                 f"{self.source or 'this depth'} gives order only, so distances cannot be had from it. "
                 "Use a metric estimator, or one that gives affine depth together with near and far."
             )
+        if self.kind == "scale_inverse" and (near is None) != (far is None):
+            return self._scaled(near, far)
         if near is None or far is None:
+            if self.kind == "scale_inverse":
+                raise SignalError(
+                    f"{self.source or 'this depth'} is right up to one factor ({self.unit}): metres need one known "
+                    "distance. Give near or far in metres, or use a metric estimator."
+                )
             raise SignalError(
                 f"{self.source or 'this depth'} is {self.kind} ({self.unit}): metres need two known distances. "
                 "Give near and far in metres, or use a metric estimator."
@@ -146,9 +183,22 @@ class Depth:
         if not 0 < near < far:
             raise SignalError(f"near and far must be metres with 0 < near < far, got near={near}, far={far}.")
         share = self.unit_range()
-        if self.kind == "affine_inverse":
+        if self.kind in ("affine_inverse", "scale_inverse"):
             return torch.lerp(share.new_tensor(1 / far), share.new_tensor(1 / near), share)
         return torch.lerp(share.new_tensor(far), share.new_tensor(near), share).reciprocal()
+
+    def _scaled(self, near: float | None, far: float | None) -> Tensor:
+        """1/metre of a depth up to one factor whose closest, or farthest, valid pixel is that many metres away."""
+        known = near if far is None else far
+        if known is None or not 0 < known < float("inf"):
+            raise SignalError(f"a known distance must be metres above 0, got {known}.")
+        low, high = percentiles(self.values, (0.0, 100.0), self.valid, "image")
+        end = high if far is None else low
+        if bool((end <= 0).any()):
+            raise SignalError(
+                "the farthest pixel is infinitely far, which tells no factor: give the distance of the closest one."
+            )
+        return self.values / (end * known)
 
     def unit_range(self, scope: str = "image", low: float = 0.0, high: float = 100.0) -> Tensor:
         """`values` with their `low` and `high` percentile moved to 0 and 1 and clamped: float32 (B,H,W), 1 = closest.
@@ -183,7 +233,7 @@ class Depth:
         if look.space == "values":
             return values, valid
         # Sky has no distance: infinity would swallow the percentiles, so it takes no part and renders black.
-        metres = replace(self, values=values, valid=valid, focal=None).metres()
+        metres = Depth(values, self.kind, valid, source=self.source).metres()
         seen = metres.isfinite() if valid is None else metres.isfinite() & valid
         return (metres, None) if bool(seen.all()) else (metres.masked_fill(~seen, 0.0), seen)
 
@@ -208,6 +258,100 @@ class Depth:
         thumbs = [sketches(self.values[at], None if valid is None else valid[at]) for at in slices(self.values)]
         return steady(low, high, torch.cat(thumbs))
 
+    # ------------------------------------------------------------------------------ files
+
+    def encode(
+        self,
+        path: str | Path,
+        format: str | None = None,
+        texts: Mapping[str, str] | None = None,
+        *,
+        metres: bool = False,
+        ends: tuple[float, float] | None = None,
+    ) -> dict[Path, bytes]:
+        """As `Signal.encode`. "png16": 1..65535 from low to high, near = white, 0 = not valid; the description as text
+        in the file and beside it as .json. Back come the same 16-bit numbers: values within half a step. "exr": channel
+        Z, NaN = not valid; back come the same bits.
+
+        metres: EXR only: Z holds metres instead of `values`, as renderers and compositors expect; the depth must be
+        metric. Metres come back exactly, 1/metre to the last bit but one. ends: png16 only: the values that become
+        black and white, which must enclose those of the picture; None = its own least and greatest.
+        """
+        path = Path(path)
+        format = super().check_format(format or format_of(path, self.FORMATS))
+        if metres and format != "exr":
+            raise SettingError(f"metres can be written to .exr only, not to {path.suffix}.")
+        if format not in ("png16", "exr"):
+            return super().encode(path, format, texts)
+        one = self.one(format).to("cpu")
+        metadata, _ = one.pack()
+        metadata |= {"focal": one._number_of("focal"), "principal": one._number_of("principal")}
+        if format == "png16":
+            codes, low, high = one._codes(ends)
+            about = codec.described(self.KIND, metadata, low=low, high=high)
+            aside = codec.described(self.KIND, metadata, low=low, high=high, indent=1)
+            return {
+                path.with_suffix(".json"): aside.encode(),
+                path: codec.png16(codes, {codec.KEY: about, **(texts or {})}),
+            }
+        plane = one.metres() if metres else one.values
+        if one.valid is not None:
+            plane = plane.masked_fill(~one.valid, torch.nan)
+        about = codec.described(self.KIND, metadata, stored="metres" if metres else "values")
+        return {path: exr.encode(plane[0], {codec.KEY: about, **(texts or {})})}
+
+    def pack(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        metadata, tensors = super().pack()
+        return {**metadata, "unit": self.unit, "masked": self.valid is not None}, tensors
+
+    @classmethod
+    def _word(cls, name: str, value: Any) -> Any:
+        if name != "look":
+            return value
+        fixed = value.get("fixed")
+        ends = None if fixed is None else (float(fixed[0]), float(fixed[1]))
+        return DepthLook(value["space"], float(value["low"]), float(value["high"]), ends)
+
+    @classmethod
+    def from_file(cls, content: codec.Content) -> Depth:
+        if content.format not in ("png16", "exr"):
+            return super().from_file(content)
+        about, plane = content.metadata, content.tensors["plane"]
+        plane = plane[..., 0] if plane.ndim == 3 else plane
+        if content.format == "exr":
+            known = ~plane.isnan()[None]
+            values = plane[None].masked_fill(~known, 0.0)
+            if about["stored"] == "metres":
+                values = depth_from_metres(plane[None], valid=known).values
+        else:
+            low, high = float(about["low"]), float(about["high"])
+            known = plane[None] > 0
+            values = (low + (high - low) * (plane[None].double() - 1) / _STEPS).float().masked_fill(~known, 0.0)
+        tensors = {"values": values, **({"valid": known} if about["masked"] else {})}
+        for name in ("focal", "principal"):
+            if isinstance(about.get(name), list):
+                tensors[name] = torch.tensor(about[name], dtype=torch.float32)[None]
+        return cls.unpack(about, tensors)
+
+    def _number_of(self, name: str) -> Any:
+        """A field of one picture as JSON takes it."""
+        value = getattr(self, name)
+        return value[0].tolist() if isinstance(value, Tensor) else value
+
+    def _codes(self, ends: tuple[float, float] | None) -> tuple[Tensor, float, float]:
+        """The 16-bit codes (H,W) of one picture, and the values that codes 1 and 65535 stand for."""
+        seen = self.values if self.valid is None else self.values[self.valid]
+        low, high = own = (float(seen.amin()), float(seen.amax())) if seen.numel() else (0.0, 0.0)
+        if ends is not None:
+            low, high = ends
+            if own[0] < low or own[1] > high:
+                raise SettingError(f"ends must enclose the values {own[0]:g}..{own[1]:g}, got {low:g}..{high:g}.")
+        share = (self.values[0].double() - low) / ((high - low) or 1.0)
+        if self.valid is not None:
+            share = share.masked_fill(~self.valid[0], 0.0)
+        codes = share.mul_(_STEPS).round_().add_(1)
+        return (codes if self.valid is None else codes.masked_fill_(~self.valid[0], 0.0)).int(), low, high
+
     def _blank(self, field: Tensor) -> Tensor:
         return field if self.valid is None else field.masked_fill(~self.valid, 0.0)
 
@@ -219,6 +363,8 @@ def depth_from_metres(
     focal: float | Tensor | None = None,
     source: str = "",
     look: DepthLook | None = None,
+    principal: Tensor | None = None,
+    confidence: Tensor | None = None,
 ) -> Depth:
     """A metric Depth from distances along the optical axis.
 
@@ -233,4 +379,21 @@ def depth_from_metres(
         known &= valid
     values = torch.where(known, metres, torch.ones_like(metres)).reciprocal().masked_fill(~known, 0.0)
     whole = bool(known.all())
-    return Depth(values, "metric", None if whole else known, focal, source, look or DepthLook("metres"))
+    shown = look or DepthLook("metres")
+    return Depth(values, "metric", None if whole else known, focal, source, shown, principal, confidence)
+
+
+def to_metric(depth: Depth, near: float | None = None, far: float | None = None, focal: float | None = None) -> Depth:
+    """The same depth in metres: where tools that need metres take it, and the one place where it is made.
+
+    near, far: metres of the closest and the farthest valid pixel. A metric depth needs neither, and is handed back; an
+    affine one needs both; one right up to a factor needs one of them. focal: a focal length in pixels of this map where
+    the depth has none. Raises SignalError telling what is missing.
+    """
+    lens = depth.focal if depth.focal is not None else focal
+    if depth.kind == "metric" and near is None and far is None:
+        return depth if lens is depth.focal else replace(depth, focal=lens)
+    values = depth.inverse(near, far) if depth.kind != "metric" else depth.metres(near, far)
+    if depth.valid is not None:
+        values = values.masked_fill(~depth.valid, 0.0)
+    return replace(depth, values=values, kind="metric", focal=lens, look=DepthLook("metres"))

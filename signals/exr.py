@@ -85,12 +85,51 @@ def decode(data: bytes) -> tuple[Tensor, str, dict[str, str]]:
     frame = frames[0]
     kind = torch.float32 if frame.format.name.startswith("grayf32") else torch.float16
     rows = torch.frombuffer(frame.planes[0], dtype=kind).view(frame.height, -1)
-    texts = {
+    return rows[:, : frame.width].float().clone(), chosen, _texts(data, attributes)
+
+
+def decode_colour(data: bytes) -> tuple[Tensor, dict[str, str]]:
+    """The picture (H,W,3) of an EXR file with channels R, G and B, float32, and the header's string attributes.
+
+    Raises SignalError for data that is truncated or has no such channels.
+    """
+    from av import Packet
+    from av.codec import CodecContext
+    from av.error import FFmpegError
+
+    try:
+        attributes, end = _attributes(data)
+        _check_whole(data, attributes, end)
+    except (KeyError, IndexError, ValueError, struct.error) as error:
+        raise SignalError("the EXR file is truncated or damaged.") from error
+    coder = CodecContext.create("exr", "r")
+    try:
+        frames = [*coder.decode(Packet(data)), *coder.decode(None)]  # pyright: ignore[reportAttributeAccessIssue]
+    except FFmpegError as error:
+        raise SignalError(f"FFmpeg cannot read this kind of EXR file ({error.strerror}).") from error
+    if not frames or frames[0].format.name != "gbrpf32le":
+        raise SignalError("the EXR file has no channels R, G and B of 32-bit numbers.")
+    frame = frames[0]
+    rows = [torch.frombuffer(plane, dtype=torch.float32).view(frame.height, -1) for plane in frame.planes]
+    planes = [rows[c][:, : frame.width] for c in (2, 0, 1)]  # FFmpeg's are green, blue, red
+    return torch.stack(planes, -1), _texts(data, attributes)
+
+
+def is_colour(data: bytes) -> bool:
+    """Whether an EXR file has the channels R, G and B and no other."""
+    try:
+        attributes, _ = _attributes(data)
+        return {name for name, _ in _channels(data, attributes["channels"][1])} == {"R", "G", "B"}
+    except (KeyError, IndexError, ValueError, struct.error):
+        return False
+
+
+def _texts(data: bytes, attributes: dict[str, tuple[str, int, int]]) -> dict[str, str]:
+    return {
         key: data[at : at + size].decode("utf-8", "replace")
         for key, (type_, at, size) in attributes.items()
         if type_ == "string"
     }
-    return rows[:, : frame.width].float().clone(), chosen, texts
 
 
 def _attributes(data: bytes) -> tuple[dict[str, tuple[str, int, int]], int]:

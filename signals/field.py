@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
-from dataclasses import fields
-from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,22 +32,6 @@ def check_mask(name: str, mask: Tensor, like: Tensor) -> None:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != like.shape[:3]:
         came = f"{tuple(mask.shape)} {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
         raise SignalError(f"{name} must be a bool tensor {tuple(like.shape[:3])}, got {came}.")
-
-
-S = TypeVar("S")
-
-
-def on_device(signal: S, device: torch.device | str) -> S:
-    """The same signal with every tensor on `device`; itself where they lie there."""
-    held = {f.name: value for f in fields(cast(Any, signal)) if isinstance(value := getattr(signal, f.name), Tensor)}
-    there = {name: value.to(device) for name, value in held.items()}
-    if all(there[name] is held[name] for name in held):
-        return signal
-    # Not made anew: that would check every number again, for which a GPU would have to be waited for.
-    made = copy(signal)
-    for name, value in there.items():
-        object.__setattr__(made, name, value)
-    return made
 
 
 def slices(pictures: Tensor) -> Iterator[slice]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..errors import SettingError, SignalError
-from .field import check_shape, on_device, percentiles
+from . import codec, exr
+from .base import Signal, format_of
+from .field import check_shape, percentiles
 
 ColourSpace = Literal["srgb", "linear"]
 
@@ -37,7 +41,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Intrinsics:
+class Intrinsics(Signal):
     """A batch of pictures, each taken apart into several maps.
 
     values: float32 (B,H,W,C) in 0..1, the channels of all layers side by side, each in its layer's own space.
@@ -46,6 +50,10 @@ class Intrinsics:
 
     Raises SignalError for a wrong shape or dtype, values that are not finite, or layers that do not fit them.
     """
+
+    KIND: ClassVar[str] = "intrinsics"
+    SLOTS: ClassVar[tuple[str, ...]] = ("intrinsics",)
+    FORMATS: ClassVar[tuple[str, ...]] = ("png", "png16", "exr", "npz", "safetensors", "webp")
 
     values: Tensor
     layers: tuple[Layer, ...]
@@ -62,18 +70,6 @@ class Intrinsics:
                 f"{bad} of {self.values.numel()} values of {self.source or 'an unnamed source'} are NaN or infinite. "
                 "Run the estimator in float32."
             )
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: int | slice) -> Intrinsics:
-        """The picture or pictures at `index`, still as a batch."""
-        at = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return replace(self, values=self.values[at])
-
-    def to(self, device: torch.device | str) -> Intrinsics:
-        """The same maps on `device`; itself where they lie there."""
-        return on_device(self, device)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,3 +117,49 @@ class Intrinsics:
             _, most = percentiles(values.amax(-1), (0.0, 100.0), None, scope)
             values = values.div_(most[..., None].clamp_min(1e-6))
         return values.pow_(1 / _GAMMA)
+
+    def encode(
+        self, path: str | Path, format: str | None = None, texts: Mapping[str, str] | None = None
+    ) -> dict[Path, bytes]:
+        """As `Signal.encode`. Pictures, and "exr" in linear light, are one file for each layer:
+        <stem>_<layer>.<suffix>. An exr comes back as a signal of that layer alone."""
+        path = Path(path)
+        format = self.check_format(format or format_of(path, self.FORMATS))
+        if format in ("npz", "safetensors"):
+            return super().encode(path, format, texts)
+        one = self.one(format).to("cpu")
+        return {
+            path.with_name(f"{path.stem}_{layer.name}{path.suffix}"): one._layer_file(layer, format, texts or {})
+            for layer in self.layers
+        }
+
+    def _layer_file(self, layer: Layer, format: str, texts: Mapping[str, str]) -> bytes:
+        if format in ("png", "webp"):
+            return codec.picture(self.to_image(layer.name)[0], format)
+        if format == "png16":
+            return codec.png16(self.to_image(layer.name)[0].mul(65535).round_(), texts)
+        stored = asdict(replace(layer, space="linear"))
+        about = codec.described(self.KIND, {"layers": [stored], "source": self.source}, **stored)
+        light = self.to_image(layer.name, "linear")[0]
+        return exr.encode(light if layer.channels == 3 else light[..., 0], {codec.KEY: about, **texts})
+
+    def pack(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        metadata, _ = super().pack()
+        return metadata, {name: self.map(name).detach().cpu().contiguous() for name in self.names}
+
+    @classmethod
+    def unpack(cls, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Intrinsics:
+        layers = cls._word("layers", metadata["layers"])
+        maps = [tensors[layer.name] if layer.channels == 3 else tensors[layer.name][..., None] for layer in layers]
+        return super().unpack(metadata, {"values": torch.cat(maps, -1)})
+
+    @classmethod
+    def from_file(cls, content: codec.Content) -> Intrinsics:
+        if content.format != "exr":
+            return super().from_file(content)
+        (layer,) = cls._word("layers", content.metadata["layers"])
+        return cls.unpack(content.metadata, {layer.name: content.tensors["plane"][None]})
+
+    @classmethod
+    def _word(cls, name: str, value: Any) -> Any:
+        return tuple(Layer(**layer) for layer in value) if name == "layers" else value

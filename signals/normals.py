@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..errors import SignalError
-from .field import check_mask, check_shape, on_device
+from . import codec, exr
+from .base import Signal, format_of
+from .field import check_mask, check_shape
 
 NormalConvention = Literal["controlnet", "opengl", "directx"]
 Channel = Literal["+x", "-x", "+y", "-y", "+z", "-z"]
@@ -19,7 +23,7 @@ _CHANNELS: dict[str, Channels] = {"opengl": ("+x", "+y", "+z"), "directx": ("+x"
 
 
 @dataclass(frozen=True, eq=False)
-class Normals:
+class Normals(Signal):
     """A batch of surface normals in camera space: x right, y up, z towards the viewer.
 
     vectors: float32 (B,H,W,3), unit length.
@@ -29,6 +33,10 @@ class Normals:
 
     Raises SignalError for a wrong shape or dtype, values that are not finite, or vectors not of unit length.
     """
+
+    KIND: ClassVar[str] = "normals"
+    SLOTS: ClassVar[tuple[str, ...]] = ("normals",)
+    FORMATS: ClassVar[tuple[str, ...]] = ("png", "png16", "exr", "npz", "safetensors", "webp")
 
     vectors: Tensor
     valid: Tensor | None = None
@@ -51,18 +59,6 @@ class Normals:
                 "unit length (or not finite). Divide by the length first."
             )
 
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def __getitem__(self, index: int | slice) -> Normals:
-        """The picture or pictures at `index`, still as a batch."""
-        at = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return replace(self, vectors=self.vectors[at], valid=None if self.valid is None else self.valid[at])
-
-    def to(self, device: torch.device | str) -> Normals:
-        """The same normals on `device`; itself where they lie there."""
-        return on_device(self, device)
-
     def to_image(self, convention: NormalConvention = "controlnet") -> Tensor:
         """The picture (n+1)/2, float32 (B,H,W,3) in 0..1.
 
@@ -78,6 +74,47 @@ class Normals:
         signs = self.vectors.new_tensor([-1.0 if c[0] == "-" else 1.0 for c in channels])
         image = (self.vectors[..., order] * signs).add_(1).mul_(0.5).clamp_(0, 1)
         return image if self.valid is None else image.masked_fill(~self.valid[..., None], 0.0)
+
+    def encode(
+        self, path: str | Path, format: str | None = None, texts: Mapping[str, str] | None = None
+    ) -> dict[Path, bytes]:
+        """As `Signal.encode`. "png16": the picture for ControlNet in 16 bits; back come vectors within half a step.
+        "exr": red, green, blue are x right, y up, z to the viewer in -1..1, and 0 where there is none, to the bit."""
+        path = Path(path)
+        format = self.check_format(format or format_of(path, self.FORMATS))
+        if format not in ("png16", "exr"):
+            return super().encode(path, format, texts)
+        one = self.one(format).to("cpu")
+        about = codec.described(self.KIND, {**one.pack()[0], "masked": one.valid is not None})
+        every = {codec.KEY: about, **(texts or {})}
+        if format == "png16":
+            return {path: codec.png16(one.to_image()[0].mul(65535).round_(), every)}
+        vectors = one.vectors[0] if one.valid is None else one.vectors[0] * one.valid[0, ..., None]
+        return {path: exr.encode(vectors, every)}
+
+    @classmethod
+    def from_file(cls, content: codec.Content) -> Normals:
+        if content.format not in ("png16", "exr"):
+            return super().from_file(content)
+        about, plane = content.metadata, content.tensors["plane"]
+        if plane.ndim != 3:
+            raise SignalError("it holds one channel, and normals have three.")
+        valid = (plane != 0).any(-1)[None] if about["masked"] else None
+        vectors = plane[None]
+        if content.format == "png16":
+            shown = vectors / 65535 * 2 - 1
+            trained = tuple(about["trained"])
+            # The channel that holds x, y or z, with its sign taken back.
+            back = [next((c, s[0]) for c, s in enumerate(trained) if s[1] == axis) for axis in "xyz"]
+            signs = [-1.0 if sign == "-" else 1.0 for _, sign in back]
+            vectors = unit_vectors(shown[..., [c for c, _ in back]] * shown.new_tensor(signs))
+        if valid is not None:
+            vectors = vectors * valid[..., None]
+        return cls.unpack(about, {"vectors": vectors, **({} if valid is None else {"valid": valid})})
+
+    @classmethod
+    def _word(cls, name: str, value: Any) -> Any:
+        return tuple(value) if name == "trained" else value
 
 
 def _lengths(vectors: Tensor) -> Tensor:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import SettingError, SignalError
-from .field import check_shape, on_device
+from . import codec
+from .base import Signal, format_of
+from .field import check_shape
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def _synonyms(name: str) -> list[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
+class Segmentation(Signal):
     """A batch of label maps.
 
     labels: int64 (B,H,W); -1 where the estimator gave no class.
@@ -70,6 +73,10 @@ class Segmentation:
 
     Raises SignalError for a wrong shape or dtype or labels outside the palette.
     """
+
+    KIND: ClassVar[str] = "segmentation"
+    SLOTS: ClassVar[tuple[str, ...]] = ("segmentation",)
+    FORMATS: ClassVar[tuple[str, ...]] = ("png", "png16", "npz", "safetensors", "webp")
 
     labels: Tensor
     palette: Palette
@@ -84,18 +91,6 @@ class Segmentation:
             raise SignalError(
                 f"labels must lie in -1..{len(self.palette) - 1} for {self.palette.name}, got {low}..{high}."
             )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int | slice) -> Segmentation:
-        """The picture or pictures at `index`, still as a batch."""
-        at = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return replace(self, labels=self.labels[at])
-
-    def to(self, device: torch.device | str) -> Segmentation:
-        """The same labels on `device`; itself where they lie there."""
-        return on_device(self, device)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -130,3 +125,37 @@ class Segmentation:
         shares = (counts / self.labels.numel()).tolist()
         order = sorted((i for i, s in enumerate(shares) if s), key=lambda i: -shares[i])
         return [(i, self.palette.names[i], shares[i]) for i in order]
+
+    def encode(
+        self, path: str | Path, format: str | None = None, texts: Mapping[str, str] | None = None
+    ) -> dict[Path, bytes]:
+        """As `Signal.encode`. "png16": grey codes, label + 1, and 0 where there is no class; the class names inside."""
+        path = Path(path)
+        format = self.check_format(format or format_of(path, self.FORMATS))
+        if format != "png16":
+            return super().encode(path, format, texts)
+        about = codec.described(self.KIND, self.pack()[0])
+        return {path: codec.png16(self.one(format).labels[0] + 1, {codec.KEY: about, **(texts or {})})}
+
+    def pack(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        metadata, tensors = super().pack()
+        small = torch.int16 if len(self.palette) < 2**15 else torch.int32
+        return {**metadata, "names": list(self.names)}, {"labels": tensors["labels"].to(small)}
+
+    @classmethod
+    def unpack(cls, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Segmentation:
+        return super().unpack(metadata, {"labels": tensors["labels"].long()})
+
+    @classmethod
+    def from_file(cls, content: codec.Content) -> Segmentation:
+        if content.format == "png16":
+            return cls.unpack(content.metadata, {"labels": content.tensors["plane"][None] - 1})
+        return super().from_file(content)
+
+    @classmethod
+    def _word(cls, name: str, value: Any) -> Any:
+        if name != "palette":
+            return value
+        return Palette(
+            value["name"], tuple(value["names"]), tuple((int(r), int(g), int(b)) for r, g, b in value["colours"])
+        )

@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .base import Signal
 from .depth import Depth, DepthLook
-from .intrinsics import Intrinsics
-from .normals import Normals
-from .segmentation import Segmentation
 
 SIDE = 512
 MOST = 16
@@ -26,7 +24,7 @@ def thumbnails(result: Any, side: int = SIDE, most: int = MOST) -> list[Tensor]:
     """
     if isinstance(result, (list, tuple)):
         return [small for part in result[:most] for small in thumbnails(part, side, most)][:most]
-    if not isinstance(result, (Tensor, Depth, Normals, Segmentation, Intrinsics)):
+    if not isinstance(result, (Tensor, Signal)):
         return []
     return [_small(_picture(result, i), side) for i in _evenly(len(result), most)]
 

@@ -6,6 +6,7 @@ strictly, run.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import fields
 
 import pytest
@@ -13,9 +14,10 @@ import torch
 from PIL import Image
 
 import fathom
-from fathom import Depth, FathomError, Intrinsics, Normals, PictureError, Segmentation, SettingError
+from fathom import FathomError, PictureError, Segmentation, SettingError, Signal
 from fathom.annotator.sizing import result_size
 from fathom.models import collect, estimator, ids
+from fathom.signals import kind_of_slot
 
 EVERY = list(fathom.estimators())
 SAME_NETWORK = ("id", "name", "licence", "parameters", "sources", "about", "memory", "embedded", "half", "tf32")
@@ -31,9 +33,6 @@ def representatives():
     return list(seen.values())
 
 
-TYPES = {"depth": Depth, "normals": Normals, "segmentation": Segmentation, "intrinsics": Intrinsics}
-
-
 @pytest.fixture(params=representatives())
 def tiny(request, tiny_annotator):
     """The loaded tiny variant of each estimator in turn."""
@@ -42,8 +41,12 @@ def tiny(request, tiny_annotator):
 
 def values(signal):
     """The tensor of a signal."""
-    names = {Depth: "values", Normals: "vectors", Segmentation: "labels", Intrinsics: "values"}
-    return getattr(signal, names[type(signal)])
+    return next(iter(signal._tensors().values()))
+
+
+def main_kind(e):
+    """The kind of signal that a call of the estimator gives."""
+    return kind_of_slot(e.produces[0])
 
 
 def assert_same(one, other, exactly=False):
@@ -66,7 +69,8 @@ def test_descriptions_are_complete(id):
     e = fathom.estimators()[id]
     assert e.id == id == id.lower() and " " not in id
     assert e.name and e.family and e.about.endswith(".") and e.licence.name and e.parameters > 0 and e.memory > 0
-    assert e.produces in TYPES
+    assert e.produces and len(set(e.produces)) == len(e.produces)
+    assert all(issubclass(kind_of_slot(slot), Signal) for slot in e.produces)
     assert e.sources or e.embedded, "an estimator needs somewhere to get its weights from"
     for source in e.sources:
         assert (source.on_hub or source.on_web) and source.file and source.url.startswith("https://")
@@ -97,7 +101,8 @@ def test_an_unknown_id_names_its_neighbours():
 
 def test_ids_by_kind():
     assert "fathom-tiny" in ids("depth")
-    assert sorted(id for kind in TYPES for id in ids(kind)) == sorted(EVERY)
+    slots = {slot for e in fathom.estimators().values() for slot in e.produces}
+    assert {id for slot in slots for id in ids(slot)} == set(EVERY)
 
 
 # ------------------------------------------------------------------------------- the way of a picture
@@ -106,18 +111,62 @@ def test_ids_by_kind():
 @pytest.mark.parametrize("id", EVERY)
 def test_every_id_runs(id, tiny_annotator, scene):
     signal = tiny_annotator(id)(scene, 64)
-    assert values(signal).shape[1:3] == (64, 85) and type(signal) is TYPES[fathom.estimators()[id].produces]
+    assert values(signal).shape[1:3] == (64, 85) and type(signal) is main_kind(fathom.estimators()[id])
 
 
 def test_a_picture_gives_its_signal_at_its_own_size(tiny, scene):
     before = scene.clone()
     signal = tiny(scene)
-    assert type(signal) is TYPES[tiny.estimator.produces]
+    assert type(signal) is main_kind(tiny.estimator)
     assert values(signal).shape[:3] == scene.shape[:3]
     assert torch.equal(scene, before), "the input was changed"
     image = signal.to_image()
     assert image.shape == scene.shape and image.dtype == torch.float32
     assert 0 <= image.min() and image.max() <= 1
+
+
+def test_a_scene_has_every_slot_that_is_promised(tiny, scene):
+    made = tiny.scene(scene, 64)
+    assert tuple(made.slots) == tiny.estimator.produces
+    for slot, signal in made.slots.items():
+        assert type(signal) is kind_of_slot(slot) and len(signal) == 1
+    assert_same(made[tiny.estimator.produces[0]], tiny(scene, 64), exactly=True)
+
+
+def test_a_saved_scene_comes_back_as_it_was(tiny, scene, tmp_path):
+    made = tiny.scene(scene, 64)
+    made.save(tmp_path)
+    again = fathom.Scene.load(tmp_path)
+    assert torch.equal(again.picture, made.picture)
+    for slot in made:
+        assert again[slot]._rest() == made[slot]._rest()
+        assert_same(again[slot], made[slot], exactly=True)
+
+
+def test_the_mass_engine_gives_the_same_bits(tiny, scene, tmp_path):
+    """Through the threads and the queue of a run of many pictures, and as a node calls it."""
+    from fathom.mass.network import NetworkQueue, Place, Queued
+
+    queue, place = NetworkQueue(), Place()
+    made = {}
+
+    def work():
+        try:
+            torch.set_num_threads(1)
+            made.update(tiny.annotate(scene, 64, lend=lambda network: Queued(queue, network, place)))
+        finally:
+            queue.stop()
+
+    threads = torch.get_num_threads()
+    thread = threading.Thread(target=work)
+    thread.start()
+    queue.run()
+    thread.join()
+    torch.set_num_threads(threads)
+    expected = tiny.annotate(scene, 64)
+    assert made.keys() == expected.keys()
+    for slot in made:
+        assert_same(made[slot], expected[slot], exactly=True)
 
 
 @pytest.mark.parametrize("resolution", [0, 64, 100])

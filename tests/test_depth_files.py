@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fathom import Depth, FathomError, SettingError, SignalError
-from fathom.signals import DepthLook, exr, files
+from fathom.signals import DepthLook, codec, exr, files
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.files import load_depth, read_plane, save_depth, save_series
 
@@ -281,7 +281,7 @@ def test_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             return  # there is room for the sidecar, not for the picture
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, step, full)
+    monkeypatch.setattr(codec.os, step, full)
     for name in ("new", "old"):
         with pytest.raises(FathomError, match="No space left"):
             save_depth(random_depth(seed=2), tmp_path / f"{name}{suffix}")

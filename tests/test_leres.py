@@ -82,7 +82,7 @@ def test_it_gives_what_controlnet_aux_gives(aux, seeded, tmp_path, scene):
     fit = estimator.fit(96, 128, 128)
     assert fit.network == (128, 192)  # 171 rounded to a multiple of 64
     with torch.inference_mode():
-        raw = estimator.infer(annotator.network, as_pixels(torch.from_numpy(picture)[None]), fit, fit.network, {})
+        raw = estimator.raw(annotator.network, as_pixels(torch.from_numpy(picture)[None]), fit, fit.network, {})
     off = np.abs(raw[0, 0].numpy() - expected) / np.ptp(expected)
     assert off.max() <= 5e-3 and off.mean() <= 1e-3
 
@@ -177,7 +177,7 @@ def test_boost_gives_what_controlnet_aux_gives(aux, seeded, tmp_path, monkeypatc
     limit = best if patched else best - 1
     fit = BoostFit((320, 512), (320, 512), "area", "bicubic", largest=1600, patches_below=limit)
     with torch.inference_mode():
-        raw = estimator.infer(annotator.network, picture, fit, (320, 512), {})[0, 0].numpy()
+        raw = estimator.raw(annotator.network, picture, fit, (320, 512), {})[0, 0].numpy()
     # A grey picture: the port swaps its colours and leaves them at 0..255, but what it is given is its own affair.
     given = picture[0].permute(1, 2, 0).numpy().copy()
     expected = peer_map.estimateboost(given, peer, 0, Merger(aux, generator), limit)
@@ -185,7 +185,7 @@ def test_boost_gives_what_controlnet_aux_gives(aux, seeded, tmp_path, monkeypatc
     if patched:
         whole = replace(fit, patches_below=0)
         with torch.inference_mode():
-            without = estimator.infer(annotator.network, picture, whole, (320, 512), {})[0, 0].numpy()
+            without = estimator.raw(annotator.network, picture, whole, (320, 512), {})[0, 0].numpy()
         assert np.abs(raw - without).max() > 0.01 * np.ptp(expected), "the patches change nothing"
 
 

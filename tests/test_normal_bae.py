@@ -104,7 +104,7 @@ def test_the_official_file_gives_the_official_numbers(tmp_path):
                 fit = BAE.fit(picture.height, picture.width, 512 if about["kind"] == "annotator" else None)
                 assert list(fit.network) == about["network"]
                 with torch.inference_mode():
-                    raw = BAE.infer(annotator.network, as_pixels(picture), fit, fit.network, {})
+                    raw = BAE.raw(annotator.network, as_pixels(picture), fit, fit.network, {})
                 ours = BAE.signal(raw).to_image()[0].numpy()
                 gate = 1e-3
             golden = goldens[str(number)]

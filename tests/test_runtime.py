@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import weakref
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,10 @@ def test_a_film_in_pieces_equals_its_frames(tiny):
 
 
 def test_a_processor_takes_large_pictures_one_at_a_time(tiny, monkeypatch):
-    taken, run = [], type(tiny)._run
-    monkeypatch.setattr(type(tiny), "_run", lambda self, part, *rest: taken.append(len(part)) or run(self, part, *rest))
+    taken, run = [], type(tiny)._within_memory
+    monkeypatch.setattr(
+        type(tiny), "_within_memory", lambda self, part, *rest: taken.append(len(part)) or run(self, part, *rest)
+    )
     tiny(torch.rand(5, 32, 32, 3))
     tiny(torch.rand(2, 2048, 2048, 3), 64)
     assert taken == [4, 1, 1, 1]
@@ -57,18 +60,92 @@ def test_pieces_that_differ_in_what_is_valid_come_together():
     values = torch.arange(1.0, 6.0)[:, None, None].expand(5, 2, 3)
     valid = torch.ones(1, 2, 3, dtype=torch.bool)
     valid[0, 0, 0] = False
-    film = runtime._Film(5)
+    film = Depth.gather(5)
     for part in (Depth(values[:2], "metric"), Depth(values[2:3], "metric", valid), Depth(values[3:], "metric")):
         film.add(part)
-    whole = film.signal()
+    whole = film.whole()
     assert torch.equal(whole.values, values)
     assert whole.valid.sum() == 5 * 6 - 1 and not whole.valid[2, 0, 0]
+
+
+class Starved(torch.nn.Module):
+    """A network on a device that has memory for so many pictures at once. error: what too many raise."""
+
+    def __init__(self, network, most, error):
+        super().__init__()
+        self.network, self.most, self.error = network, most, error
+        self.taken, self.alive = [], []
+
+    def forward(self, x):
+        activation = x.new_ones(10)
+        self.alive.append(weakref.ref(activation))
+        self.taken.append(len(x))
+        if len(x) > self.most:
+            raise type(self.error)(*self.error.args)  # a new one: an error holds the frames that it went through
+        return self.network(x)
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "processor", "python"])
+def test_too_many_pictures_for_the_memory_are_halved(tiny, error, monkeypatch):
+    film = torch.rand(4, 32, 32, 3, generator=torch.Generator().manual_seed(2))
+    starved = Starved(tiny.network, 1, error)
+    held = []
+    release = host.release_device_memory
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(
+        host, "release_device_memory", lambda: held.extend(r() is not None for r in starved.alive) or release()
+    )
+    with monkey.context():
+        signals = tiny.annotate(film, 32, lend=lambda network: starved)
+    monkey.undo()
+    assert starved.taken[:3] == [4, 2, 1]
+    assert held and not any(held), "what the failed forward computed was still alive when memory was asked for again"
+    torch.testing.assert_close(signals["depth"].values, tiny(film, 32).values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["gpu", "processor", "python"])
+def test_one_picture_too_large_for_the_memory_is_told(tiny, error):
+    with pytest.raises(fathom.FathomError, match="ran out of memory .* Lower resolution"):
+        tiny.annotate(torch.rand(1, 32, 32, 3), 32, lend=lambda network: Starved(network, 0, error))
+
+
+def test_other_errors_are_not_taken_for_too_little_memory(tiny):
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        tiny.annotate(torch.rand(1, 32, 32, 3), lend=lambda network: Starved(network, 0, RuntimeError("mat1 and mat2")))
+
+
+def test_a_callers_autocast_changes_nothing(tiny, scene_picture):
+    expected = tiny(scene_picture).values
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tiny(scene_picture).values, expected)
+
+
+def test_a_scene_has_the_picture_and_every_slot_of_one_forward(tiny, scene_picture):
+    scene = tiny.scene(scene_picture, 64)
+    assert scene.picture.shape == (1, 128, 192, 3) and list(scene.slots) == list(tiny.estimator.produces)
+    assert torch.equal(scene.depth.values, tiny(scene_picture, 64).values)
+
+
+def test_an_estimator_of_two_slots_runs_once(tiny, monkeypatch):
+    calls = []
+    annotate = runtime.Annotator.annotate
+    monkeypatch.setattr(runtime.Annotator, "annotate", lambda self, *rest: calls.append(1) or annotate(self, *rest))
+    picture = torch.rand(1, 32, 32, 3)
+    scene = fathom.decompose(picture, {"depth": "fathom-tiny", "rough-depth": "fathom-tiny"}, 32)
+    assert list(scene.slots) == ["depth", "rough-depth"] and len(calls) == 1
 
 
 def test_a_bad_frame_late_in_a_film_stops_it_before_anything_runs(tiny, monkeypatch):
     film = torch.rand(6, 32, 32, 3)
     film[5, 0, 0, 0] = torch.nan
-    monkeypatch.setattr(type(tiny), "_run", lambda *_: pytest.fail("a frame was run"))
+    monkeypatch.setattr(type(tiny), "_within_memory", lambda *_: pytest.fail("a frame was run"))
     with pytest.raises(fathom.PictureError, match="1 NaN"):
         tiny(film)
 

@@ -71,7 +71,7 @@ def ramp(height: int, width: int) -> Tensor:
 def estimate(net: nn.Module, images: Tensor) -> Tensor:
     """Closeness (B,H,W) of pictures (B,3,H,W) in 0..1, on the way that the shipped estimator takes."""
     estimator, size = ESTIMATORS[0], (images.shape[-2], images.shape[-1])
-    return estimator.infer(net, images, estimator.fit(*size, None), size, {})[:, 0]
+    return estimator.raw(net, images, estimator.fit(*size, None), size, {})[:, 0]
 
 
 def score(net: nn.Module, scenes: Scenes) -> tuple[list[float], list[float]]:

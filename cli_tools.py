@@ -98,10 +98,14 @@ def fog(
     far: Far = None,
 ) -> None:
     """Put fog, mist or haze into a picture."""
+    from .signals.depth import to_metric
     from .tools.atmosphere import fog
 
     picture = _picture(photo)
-    _save(fog(picture, _depth(picture, depth, estimator), density, colour, near=near, far=far)[0], out)
+    seen = _depth(picture, depth, estimator)
+    if near is not None or far is not None:
+        seen = to_metric(seen, near, far)
+    _save(fog(picture, seen, density, colour)[0], out)
 
 
 @app.command()

@@ -190,6 +190,19 @@ class Estimator:
         picture = fit.source[0] * fit.source[1] * 3 * 4
         return batch * (height * width * per_pixel + 4 * picture)
 
+    def parse(self, text: str) -> dict[str, Any]:
+        """The options that lines of name=value set. Raises SettingError for a line that is none, an unknown name, or a
+        value that it does not take."""
+        known = {o.name: o for o in self.options}
+        chosen: dict[str, Any] = {}
+        for line in filter(None, map(str.strip, text.splitlines())):
+            name, equals, value = (part.strip() for part in line.partition("="))
+            if not equals:
+                raise SettingError(f"an option is name=value, such as steps=10; got {line!r}.")
+            chosen[name] = known[name].parse(value) if name in known else value
+        self.settings(chosen)
+        return chosen
+
     def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Every option with its checked value. Raises SettingError for an unknown name or a bad value."""
         known = {o.name: o for o in self.options}

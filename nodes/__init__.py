@@ -6,8 +6,6 @@ from pathlib import Path
 
 from ..annotator import host
 from . import bundle, depth_io, depth_tools, dropin, estimate, geometry, inspector, regions, sensors
-from .place import meets_others
-from .preview import shows_result
 
 NODES: tuple[type, ...] = (
     *estimate.NODES,
@@ -20,12 +18,6 @@ NODES: tuple[type, ...] = (
     *bundle.NODES,
 )
 _DROP_INS = dropin.free(host.holds_node)
-
-for _node in dict.fromkeys((*NODES, *_DROP_INS.values())):
-    estimate.gives_back(_node)
-    meets_others(_node)
-for _node in NODES:
-    shows_result(_node)
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {**{node.__name__: node for node in NODES}, **_DROP_INS}
 NODE_DISPLAY_NAME_MAPPINGS = {id: vars(node)["DISPLAY_NAME"] for id, node in NODE_CLASS_MAPPINGS.items()}

@@ -16,6 +16,7 @@ from ..models import ids
 from ..signals import Depth, Normals, Scene, Segmentation
 from ..tools import bundle as store
 from ..version import __version__
+from .base import Node
 from .fields import choice, resolution
 
 CATEGORY = "Fathom/Bundle"
@@ -94,7 +95,7 @@ _OUTPUT_TOOLTIPS = (
 )
 
 
-class FathomBundle:
+class FathomBundle(Node):
     """Decompose a picture once."""
 
     DISPLAY_NAME = "Fathom Bundle"
@@ -108,7 +109,6 @@ class FathomBundle:
     RETURN_NAMES = _RETURN_NAMES
     OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
     PREVIEW = ("image", *PARTS)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -158,7 +158,7 @@ class FathomBundle:
         return _outputs(make_bundle(image, wanted, resolution, pin=pin, limit=int(limit_gb * 2**30)))
 
 
-class FathomLoadBundle:
+class FathomLoadBundle(Node):
     """A bundle that was made before."""
 
     DISPLAY_NAME = "Fathom Load Bundle"
@@ -169,7 +169,6 @@ class FathomLoadBundle:
     RETURN_NAMES = _RETURN_NAMES
     OUTPUT_TOOLTIPS = _OUTPUT_TOOLTIPS
     PREVIEW = ("image", *PARTS)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -187,7 +186,7 @@ class FathomLoadBundle:
         return _outputs(store.load_bundle(host.bundle_folder(), key))
 
 
-class FathomInspectBundle:
+class FathomInspectBundle(Node):
     """What a bundle holds."""
 
     DISPLAY_NAME = "Fathom Inspect Bundle"
@@ -199,7 +198,6 @@ class FathomInspectBundle:
     OUTPUT_TOOLTIPS = ("The manifest as JSON.", "The picture, then each part that the bundle holds.")
     OUTPUT_IS_LIST = (False, True)
     OUTPUT_NODE = True
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from ..annotator import host
 from ..signals import Depth
 from ..signals.files import FORMATS, fingerprint, save_series
 from ..tools import convert
+from .base import Node
 from .fields import SCOPE, UNKNOWN, FromFile, advanced, depth_input, metres, number
 
 CATEGORY = "Fathom/Depth In and Out"
 
 
-class FathomDepthFromImage:
+class FathomDepthFromImage(Node):
     """A depth map picture as a typed depth."""
 
     DISPLAY_NAME = "Fathom Depth from Image"
@@ -24,7 +25,6 @@ class FathomDepthFromImage:
     RETURN_TYPES = ("FATHOM_DEPTH",)
     RETURN_NAMES = ("depth",)
     OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class FathomDepthFromImage:
         return (made(image, meaning, scale, unit, near, focal or None, baseline or None, valid),)
 
 
-class FathomDepthToImage:
+class FathomDepthToImage(Node):
     """A depth as a grey picture."""
 
     DISPLAY_NAME = "Fathom Depth to Image"
@@ -88,7 +88,6 @@ class FathomDepthToImage:
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The depth map, near is white; black where nothing was measured.",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -140,7 +139,7 @@ class FathomDepthToImage:
         return (made(depth, mode, scope, gamma, low, high, near or None, far or None, space),)
 
 
-class FathomConvertDepth:
+class FathomConvertDepth(Node):
     """A depth as metres, inverse or disparity."""
 
     DISPLAY_NAME = "Fathom Convert Depth"
@@ -157,7 +156,6 @@ class FathomConvertDepth:
         "The bare numbers as a float picture, not stretched to 0..1.",
         "What was done, as JSON; after a fit to points the error that is left, in metres.",
     )
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -206,7 +204,7 @@ class FathomConvertDepth:
         return metric, convert.numbers_to_image(numbers), report
 
 
-class FathomDepthFromGeometry:
+class FathomDepthFromGeometry(Node):
     """The depth of ComfyUI's own geometry nodes."""
 
     DISPLAY_NAME = "Fathom Depth from Geometry"
@@ -216,7 +214,6 @@ class FathomDepthFromGeometry:
     RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
     RETURN_NAMES = ("depth", "image")
     OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -243,7 +240,7 @@ class FathomDepthFromGeometry:
         return depth, depth.to_image()
 
 
-class FathomSaveDepth:
+class FathomSaveDepth(Node):
     """Depth into files of the output folder."""
 
     DISPLAY_NAME = "Fathom Save Depth"
@@ -255,7 +252,6 @@ class FathomSaveDepth:
     RETURN_TYPES = ("FATHOM_DEPTH",)
     RETURN_NAMES = ("depth",)
     OUTPUT_TOOLTIPS = ("The depth that came in.",)
-    FUNCTION = "execute"
     OUTPUT_NODE = True
 
     @classmethod

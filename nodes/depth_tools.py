@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from ..annotator import host
+from ..errors import SettingError
 from ..signals import Depth
+from ..signals.field import Scope
 from ..tools import atmosphere, depth_field, lens_blur
-from .fields import IMAGE, PLACE, SCOPE, depth_input, metres, number, space
+from ..tools.atmosphere import Spacing
+from ..tools.depth_field import Easing, Shape, Space
+from ..tools.lens_blur import FocusBy
+from .base import Node
+from .fields import IMAGE, PLACE, SCOPE, depth_input, in_metres, metres, number, space
 
 CATEGORY = "Fathom/Depth Tools"
 
@@ -19,7 +25,7 @@ def colour(default: str, tooltip: str) -> tuple[str, dict[str, Any]]:
     return "STRING", {"default": default, "tooltip": f"{tooltip} Written #rrggbb."}
 
 
-class FathomDepthField:
+class FathomDepthField(Node):
     """Depth as a mask."""
 
     DISPLAY_NAME = "Fathom Depth Field"
@@ -32,7 +38,6 @@ class FathomDepthField:
     RETURN_TYPES = ("MASK",)
     RETURN_NAMES = ("mask",)
     OUTPUT_TOOLTIPS = ("The weight of each pixel; black where nothing was measured.",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -40,7 +45,7 @@ class FathomDepthField:
             "required": {
                 "depth": depth_input(),
                 "shape": (
-                    ["ramp", "band", "inverse band"],
+                    list(get_args(Shape)),
                     {
                         "default": "ramp",
                         "tooltip": "ramp: black at start, white at end, in either direction. band: white between "
@@ -53,7 +58,7 @@ class FathomDepthField:
                     0.0, 0.0, 1e6, 0.01, "How wide the edges are, in the same measure: 0 = as start and end say."
                 ),
                 "easing": (
-                    ["linear", "smoothstep", "smootherstep", "exponential"],
+                    list(get_args(Easing)),
                     {"default": "linear", "tooltip": "How grey goes from black to white."},
                 ),
                 "gamma": number(1.0, 0.01, 100.0, 0.01, "Power on the mask: above 1 darkens, below 1 lifts."),
@@ -69,22 +74,25 @@ class FathomDepthField:
     def execute(
         self,
         depth: Depth,
-        shape: str,
+        shape: Shape,
         start: float,
         end: float,
         softness: float,
-        easing: str,
+        easing: Easing,
         gamma: float,
-        space: str = "relative",
+        space: Space = "relative",
         near: float = 0.0,
         far: float = 0.0,
-        scope: str = "image",
+        scope: Scope = "image",
     ) -> tuple[Any]:
-        made: Any = depth_field.depth_field
-        return (made(depth, shape, start, end, softness, easing, gamma, space, near or None, far or None, scope),)
+        if near or far:
+            if space != "metres":
+                raise SettingError('near and far matter only with space "metres"; leave them at 0.')
+            depth = in_metres(depth, near, far)
+        return (depth_field.depth_field(depth, shape, start, end, softness, easing, gamma, space, scope),)
 
 
-class FathomFog:
+class FathomFog(Node):
     """A picture seen through fog."""
 
     DISPLAY_NAME = "Fathom Fog"
@@ -94,7 +102,6 @@ class FathomFog:
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("image", "amount")
     OUTPUT_TOOLTIPS = ("The picture in fog.", "How much of each pixel is fog.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -134,12 +141,13 @@ class FathomFog:
         horizon: float = 0.5,
         near: float = 0.0,
         far: float = 0.0,
-        scope: str = "image",
+        scope: Scope = "image",
     ) -> tuple[Any, Any]:
-        return atmosphere.fog(image, depth, density, colour, height_falloff, horizon, near or None, far or None, scope)
+        depth = in_metres(depth, near, far)
+        return atmosphere.fog(image, depth, density, colour, height_falloff, horizon, scope)
 
 
-class FathomBlendByDepth:
+class FathomBlendByDepth(Node):
     """One picture near, another far."""
 
     DISPLAY_NAME = "Fathom Blend by Depth"
@@ -151,7 +159,6 @@ class FathomBlendByDepth:
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The blend, at the size of near_image.",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -179,7 +186,7 @@ class FathomBlendByDepth:
         return (atmosphere.blend_by_depth(near_image, far_image, depth, field, linear),)
 
 
-class FathomDreamHalo:
+class FathomDreamHalo(Node):
     """A glow behind the subject."""
 
     DISPLAY_NAME = "Fathom Dream Halo"
@@ -191,7 +198,6 @@ class FathomDreamHalo:
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The picture with the glow.",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -218,12 +224,12 @@ class FathomDreamHalo:
         threshold: float,
         subject: float,
         tint: str,
-        scope: str = "image",
+        scope: Scope = "image",
     ) -> tuple[Any]:
         return (atmosphere.dream_halo(image, depth, strength, radius, threshold, subject, tint, scope),)
 
 
-class FathomBandStyle:
+class FathomBandStyle(Node):
     """Bands of depth, each with its own look."""
 
     DISPLAY_NAME = "Fathom Band Style"
@@ -233,7 +239,6 @@ class FathomBandStyle:
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("image", "bands")
     OUTPUT_TOOLTIPS = ("The picture in bands.", "The bands in grey, the nearest is white.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -251,7 +256,7 @@ class FathomBandStyle:
                 ),
                 "softness": number(0.0, 0.0, 1.0, 0.01, "How far neighbouring bands blend, as a share of a band."),
                 "spacing": (
-                    ["distance", "area"],
+                    list(get_args(Spacing)),
                     {
                         "default": "distance",
                         "tooltip": "distance: bands of equal depth. area: bands of equally many pixels.",
@@ -262,12 +267,12 @@ class FathomBandStyle:
         }
 
     def execute(
-        self, image: Any, depth: Depth, styles: str, softness: float, spacing: str, scope: str = "image"
+        self, image: Any, depth: Depth, styles: str, softness: float, spacing: Spacing, scope: Scope = "image"
     ) -> tuple[Any, Any]:
         return atmosphere.band_style(image, depth, styles, softness, spacing, scope)
 
 
-class FathomLensBlur:
+class FathomLensBlur(Node):
     """Depth of field."""
 
     DISPLAY_NAME = "Fathom Lens Blur"
@@ -279,7 +284,6 @@ class FathomLensBlur:
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("image", "blur")
     OUTPUT_TOOLTIPS = ("The picture through the lens.", "How blurred each pixel is, 1 = the full radius.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -290,7 +294,7 @@ class FathomLensBlur:
                     12.0, 0.0, 500.0, 0.5, "Pixels of blur between the closest and the farthest pixel of the picture."
                 ),
                 "focus_by": (
-                    ["value", "metres", "point", "mask"],
+                    list(get_args(FocusBy)),
                     {
                         "default": "value",
                         "tooltip": "What sets the focus. value: focus from 0 = farthest to 1 = closest. metres: focus "
@@ -325,7 +329,7 @@ class FathomLensBlur:
         image: Any,
         depth: Depth,
         radius: float,
-        focus_by: str,
+        focus_by: FocusBy,
         focus: float,
         highlights: float,
         blades: int,
@@ -335,13 +339,11 @@ class FathomLensBlur:
         rotation: float = 0.0,
         near: float = 0.0,
         far: float = 0.0,
-        scope: str = "image",
+        scope: Scope = "image",
     ) -> tuple[Any, Any]:
-        made: Any = lens_blur.lens_blur
-        at = (point_x, point_y)
-        ends = (near or None, far or None)
-        return made(
-            image, depth, radius, focus_by, focus, at, mask, highlights, blades, rotation, *ends, scope, host.device()
+        depth, at = in_metres(depth, near, far), (point_x, point_y)
+        return lens_blur.lens_blur(
+            image, depth, radius, focus_by, focus, at, mask, highlights, blades, rotation, scope, host.device()
         )
 
 

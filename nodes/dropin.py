@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from ..errors import SettingError
 from ..models import estimator as by_id
 from ..signals import Depth, Normals, Segmentation
 from ..tools.sobel import sobel_normals
+from .base import Node
 from .estimate import run
 from .fields import DEPTH_CATEGORY, SEGMENTATION_CATEGORY
 
@@ -54,15 +55,14 @@ def _combo(values: list[str], default: str, about: str) -> tuple[list[str], dict
 _RESOLUTION = _number("INT", "Short side of the result.", default=512, min=64, max=16384, step=64)
 
 
-class _DropIn:
-    """What every replaced node shares. REPLACES: the node to use in new graphs."""
+class _DropIn(Node):
+    """What every replaced node shares."""
 
     DEPRECATED = True
     CATEGORY = DEPTH_CATEGORY
-    RETURN_TYPES: tuple[Any, ...] = ("IMAGE",)
+    RETURN_TYPES: ClassVar[tuple[Any, ...]] = ("IMAGE",)
     OUTPUT_TOOLTIPS: tuple[str, ...] = ("What the node of this name gave, in float.",)
-    FUNCTION = "execute"
-    REPLACES = ""
+    PREVIEW = ()
     WIDGETS: Mapping[str, Any] = {}
 
     @classmethod
@@ -210,7 +210,7 @@ class LeReS(_DropIn):
 
 class _Segment(_DropIn):
     CATEGORY = SEGMENTATION_CATEGORY
-    FUNCTION = "semantic_segmentate"
+    METHOD = "semantic_segmentate"
     WIDGETS = {"resolution": _RESOLUTION}
     ID = ""
 
@@ -279,7 +279,7 @@ class AIOPreprocessor(_DropIn):
         node = _preprocessor(preprocessor)
         if node is None:
             return (image,)
-        return getattr(node(), node.FUNCTION)(image=image, resolution=resolution)
+        return getattr(node(), node.METHOD)(image=image, resolution=resolution)
 
 
 class PreprocessorSelector(_DropIn):
@@ -289,7 +289,7 @@ class PreprocessorSelector(_DropIn):
     RETURN_TYPES = (_CHOICES,)
     RETURN_NAMES = ("preprocessor",)
     OUTPUT_TOOLTIPS = ("For AIO Aux Preprocessor.",)
-    FUNCTION = "get_preprocessor"
+    METHOD = "get_preprocessor"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -322,7 +322,7 @@ class LoadDepthAnythingV2(_DropIn):
     RETURN_TYPES = ("DAMODEL",)
     RETURN_NAMES = ("da_v2_model",)
     OUTPUT_TOOLTIPS = ("For Depth Anything V2.",)
-    FUNCTION = "loadmodel"
+    METHOD = "loadmodel"
     DEFAULT = "depth_anything_v2_vitl_fp32.safetensors"
 
     @classmethod
@@ -345,7 +345,7 @@ class RunDepthAnythingV2(_DropIn):
     DESCRIPTION = "Runs old graphs. In new ones use Fathom Depth Anything V2."
     CATEGORY = "DepthAnythingV2"
     RETURN_NAMES = ("image",)
-    FUNCTION = "process"
+    METHOD = "process"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -379,7 +379,7 @@ class LoadMarigold(_DropIn):
     RETURN_TYPES = ("MARIGOLDMODEL",)
     RETURN_NAMES = ("marigold_model",)
     OUTPUT_TOOLTIPS = ("For MarigoldDepthEstimation_v2.",)
-    FUNCTION = "load"
+    METHOD = "load"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -397,7 +397,7 @@ class RunMarigold(_DropIn):
     DESCRIPTION = "Runs old graphs. In new ones use Fathom Marigold Depth or Fathom Marigold Normals."
     CATEGORY = "Marigold"
     RETURN_NAMES = ("image",)
-    FUNCTION = "process"
+    METHOD = "process"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

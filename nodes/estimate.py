@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 from torch import Tensor
@@ -12,14 +12,19 @@ from ..annotator.runtime import shelf
 from ..models import estimator as by_id
 from ..models import estimators, ids
 from ..signals import Depth, Intrinsics, Normals, Segmentation, Signal
+from ..signals.field import Scope
+from ..signals.intrinsics import ColourSpace
+from ..signals.normals import NormalConvention
 from ..tools.contact_sheet import contact_sheet
 from ..tools.legend import legend
 from ..tools.sobel import foreground, sobel_normals
+from .base import Node
 from .fields import (
     COLOUR_SPACE,
     DEPTH_CATEGORY,
     IMAGE,
     NORMAL_CONVENTION,
+    OPTIONS,
     SCOPE,
     SEGMENTATION_CATEGORY,
     advanced,
@@ -47,31 +52,22 @@ def _family(name: str, produces: str) -> list[str]:
     return [e.id for e in estimators().values() if e.family == name and produces in e.produces]
 
 
-def run(id: str, image: Any, resolution: int | None, *, slot: str = "", **options: Any) -> Signal:
+def run(
+    id: str, image: Any, resolution: int | None, slot: str = "", options: Mapping[str, Any] | None = None
+) -> Signal:
     """The signal of `image` by the estimator `id`, loading it when it is not loaded. slot: which one of several, the
-    main one where it has none of that name."""
+    main one where it has none of that name. options: the estimator's own."""
     chosen = by_id(id)
     return shelf.take(chosen).annotate(image, resolution, options)[chosen.slot(slot)]
 
 
-def gives_back(node: Any) -> None:
-    """Make `node` tell the shelf when ComfyUI drops one of its instances, which is how it frees the host's memory."""
-
-    def __init__(self: Any) -> None:
-        # Not at exit: by then the modules that the shelf needs may be gone.
-        weakref.finalize(self, shelf.release_unloaded).atexit = False
-
-    node.__init__ = __init__
-
-
-class _DepthNode:
+class _DepthNode(Node):
     """One family's depth node: the choices of the family, IMAGE and FATHOM_DEPTH out."""
 
     CATEGORY = DEPTH_CATEGORY
     RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "depth")
     OUTPUT_TOOLTIPS = _DEPTH_OUTPUTS
-    FUNCTION = "execute"
     DEFAULT: ClassVar[str]
 
     @classmethod
@@ -80,6 +76,10 @@ class _DepthNode:
         default = by_id(cls.DEFAULT)
         return _family(default.family, "depth")
 
+
+class _PlainDepthNode(_DepthNode):
+    """A family without options of its own."""
+
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
@@ -87,8 +87,10 @@ class _DepthNode:
             "optional": {"scope": SCOPE},
         }
 
-    def execute(self, image: Any, estimator: str, resolution: int = 512, scope: str = "image") -> tuple[Tensor, Depth]:
-        depth = cast(Depth, run(estimator, image, resolution))
+    def execute(
+        self, image: Any, estimator: str, resolution: int = 512, scope: Scope = "image"
+    ) -> tuple[Tensor, Depth]:
+        depth = cast(Depth, run(estimator, image, resolution, "depth"))
         return depth.to_image(scope), depth
 
 
@@ -126,8 +128,21 @@ class FathomEstimateDepth(_DepthNode):
     def choices(cls) -> list[str]:
         return ids("depth")
 
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
+            "optional": {"scope": SCOPE, "options": OPTIONS},
+        }
 
-class FathomDepthAnythingV2(_DepthNode):
+    def execute(
+        self, image: Any, estimator: str, resolution: int = 512, scope: Scope = "image", options: str = ""
+    ) -> tuple[Tensor, Depth]:
+        depth = cast(Depth, run(estimator, image, resolution, "depth", by_id(estimator).parse(options)))
+        return depth.to_image(scope), depth
+
+
+class FathomDepthAnythingV2(_PlainDepthNode):
     """Depth Anything V2."""
 
     DISPLAY_NAME = "Fathom Depth Anything V2"
@@ -145,7 +160,7 @@ class FathomDepthAnythingV2(_DepthNode):
         ]
 
 
-class FathomDepthAnythingV2Metric(_DepthNode):
+class FathomDepthAnythingV2Metric(_PlainDepthNode):
     """Depth Anything V2 in metres."""
 
     DISPLAY_NAME = "Fathom Depth Anything V2 Metric"
@@ -161,7 +176,7 @@ class FathomDepthAnythingV2Metric(_DepthNode):
         return [i for i in _family("depth_anything", "depth") if i.startswith("depth-anything-v2-metric-")]
 
 
-class FathomDepthAnything(_DepthNode):
+class FathomDepthAnything(_PlainDepthNode):
     """Depth Anything, the first version."""
 
     DISPLAY_NAME = "Fathom Depth Anything"
@@ -187,18 +202,26 @@ class FathomZoeDepth(_DepthNode):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        types = super().INPUT_TYPES()
         (flip,) = by_id(cls.DEFAULT).options
-        return {**types, "optional": {**types["optional"], flip.name: advanced(option(flip))}}
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
+            "optional": {"scope": SCOPE, flip.name: advanced(option(flip))},
+        }
 
     def execute(
-        self, image: Any, estimator: str, resolution: int = 512, scope: str = "image", flip_augmentation: bool = True
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 512,
+        scope: Scope = "image",
+        flip_augmentation: bool = True,
     ) -> tuple[Tensor, Depth]:
-        depth = cast(Depth, run(estimator, image, resolution, flip_augmentation=flip_augmentation))
+        chosen = {"flip_augmentation": flip_augmentation}
+        depth = cast(Depth, run(estimator, image, resolution, "depth", chosen))
         return depth.to_image(scope), depth
 
 
-class FathomLeReS(_DepthNode):
+class FathomLeReS(_PlainDepthNode):
     """LeReS."""
 
     DISPLAY_NAME = "Fathom LeReS"
@@ -238,18 +261,23 @@ class FathomMarigoldDepth(_DepthNode):
         image: Any,
         estimator: str,
         resolution: int = 0,
-        scope: str = "image",
+        scope: Scope = "image",
         steps: int = 0,
         ensemble_size: int = 1,
         seed: int = 0,
         processing_resolution: int = 768,
     ) -> tuple[Tensor, Depth]:
-        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        depth = cast(Depth, run(estimator, image, resolution, **{"steps": steps, **options}))
+        options = {
+            "steps": steps,
+            "ensemble_size": ensemble_size,
+            "seed": seed,
+            "processing_resolution": processing_resolution,
+        }
+        depth = cast(Depth, run(estimator, image, resolution, options=options))
         return depth.to_image(scope), depth
 
 
-class FathomMarigoldNormals:
+class FathomMarigoldNormals(Node):
     """Marigold normals."""
 
     DISPLAY_NAME = "Fathom Marigold Normals"
@@ -259,7 +287,6 @@ class FathomMarigoldNormals:
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS")
     RETURN_NAMES = ("image", "normals")
     OUTPUT_TOOLTIPS = _NORMAL_OUTPUTS
-    FUNCTION = "execute"
     DEFAULT = "marigold-normals"
 
     @classmethod
@@ -276,18 +303,22 @@ class FathomMarigoldNormals:
         ensemble_size: int = 1,
         seed: int = 0,
         processing_resolution: int = 768,
-        convention: Any = "controlnet",
+        convention: NormalConvention = "controlnet",
     ) -> tuple[Tensor, Normals]:
-        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        normals = cast(Normals, run(estimator, image, resolution, **{"steps": steps, **options}))
+        options = {
+            "steps": steps,
+            "ensemble_size": ensemble_size,
+            "seed": seed,
+            "processing_resolution": processing_resolution,
+        }
+        normals = cast(Normals, run(estimator, image, resolution, options=options))
         return normals.to_image(convention), normals
 
 
-class _MarigoldMaps:
+class _MarigoldMaps(Node):
     """One of Marigold's decompositions: a picture of each of its maps."""
 
     CATEGORY = DEPTH_CATEGORY
-    FUNCTION = "execute"
     RETURN_NAMES: ClassVar[tuple[str, ...]]
     DEFAULT: ClassVar[str]
 
@@ -306,11 +337,16 @@ class _MarigoldMaps:
         ensemble_size: int = 1,
         seed: int = 0,
         processing_resolution: int = 768,
-        scope: str = "image",
-        colour_space: Any = "srgb",
+        scope: Scope = "image",
+        colour_space: ColourSpace = "srgb",
     ) -> tuple[Tensor, ...]:
-        options = {"ensemble_size": ensemble_size, "seed": seed, "processing_resolution": processing_resolution}
-        made = cast(Intrinsics, run(estimator, image, resolution, **{"steps": steps, **options}))
+        options = {
+            "steps": steps,
+            "ensemble_size": ensemble_size,
+            "seed": seed,
+            "processing_resolution": processing_resolution,
+        }
+        made = cast(Intrinsics, run(estimator, image, resolution, options=options))
         return tuple(made.to_image(name, colour_space, scope) for name in self.RETURN_NAMES)
 
 
@@ -386,14 +422,13 @@ class FathomMarigoldLighting(_MarigoldMaps):
         return cls.inputs({"scope": SCOPE, "colour_space": COLOUR_SPACE})
 
 
-class _NormalsNode:
+class _NormalsNode(Node):
     """Normals by the estimators that a subclass lists."""
 
     CATEGORY = DEPTH_CATEGORY
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS")
     RETURN_NAMES = ("image", "normals")
     OUTPUT_TOOLTIPS = _NORMAL_OUTPUTS
-    FUNCTION = "execute"
     SEARCH_ALIASES = [
         "normal",
         "normal map",
@@ -411,25 +446,30 @@ class _NormalsNode:
         """The ids that the node offers."""
         return ids("normals")
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
-            "optional": {"convention": NORMAL_CONVENTION},
-        }
-
-    def execute(
-        self, image: Any, estimator: str, resolution: int = 512, convention: Any = "controlnet"
-    ) -> tuple[Tensor, Normals]:
-        normals = cast(Normals, run(estimator, image, resolution))
-        return normals.to_image(convention), normals
-
 
 class FathomEstimateNormals(_NormalsNode):
     """Surface normals by any estimator."""
 
     DISPLAY_NAME = "Fathom Estimate Normals"
     DESCRIPTION = "Estimates which way every surface faces: a normal map for ControlNet, and the normals themselves."
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
+            "optional": {"convention": NORMAL_CONVENTION, "options": OPTIONS},
+        }
+
+    def execute(
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 512,
+        convention: NormalConvention = "controlnet",
+        options: str = "",
+    ) -> tuple[Tensor, Normals]:
+        normals = cast(Normals, run(estimator, image, resolution, "normals", by_id(estimator).parse(options)))
+        return normals.to_image(convention), normals
 
 
 class FathomNormalBae(_NormalsNode):
@@ -445,8 +485,25 @@ class FathomNormalBae(_NormalsNode):
     def choices(cls) -> list[str]:
         return _family(by_id(cls.DEFAULT).family, "normals")
 
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
+            "optional": {"convention": NORMAL_CONVENTION},
+        }
 
-class FathomMiDaSDepth:
+    def execute(
+        self,
+        image: Any,
+        estimator: str,
+        resolution: int = 512,
+        convention: NormalConvention = "controlnet",
+    ) -> tuple[Tensor, Normals]:
+        normals = cast(Normals, run(estimator, image, resolution, "normals"))
+        return normals.to_image(convention), normals
+
+
+class FathomMiDaSDepth(Node):
     """MiDaS depth, its normal map and its foreground, from one forward."""
 
     DISPLAY_NAME = "Fathom MiDaS Depth"
@@ -464,7 +521,6 @@ class FathomMiDaSDepth:
         "White where the depth reaches `bg_threshold`.",
         "The depth with its unit, for Fathom's depth tools.",
     )
-    FUNCTION = "execute"
     DEFAULT = "midas-dpt-hybrid"
 
     @classmethod
@@ -486,14 +542,14 @@ class FathomMiDaSDepth:
         bg_threshold: float = 0.1,
         resolution: int = 512,
         estimator: str = DEFAULT,
-        scope: str = "image",
+        scope: Scope = "image",
     ) -> tuple[Tensor, Tensor, Tensor, Depth]:
         depth = cast(Depth, run(estimator, image, resolution))
         normals = sobel_normals(depth, a, bg_threshold)
         return depth.to_image(scope), normals.to_image(), foreground(depth, bg_threshold), depth
 
 
-class FathomMiDaSNormal:
+class FathomMiDaSNormal(Node):
     """The normal map of MiDaS's depth."""
 
     DISPLAY_NAME = "Fathom MiDaS Normal"
@@ -503,7 +559,6 @@ class FathomMiDaSNormal:
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "normals", "depth")
     OUTPUT_TOOLTIPS = (*_NORMAL_OUTPUTS, "The depth that the normals come from.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -524,7 +579,7 @@ class FathomMiDaSNormal:
         bg_threshold: float = 0.1,
         resolution: int = 512,
         estimator: str = FathomMiDaSDepth.DEFAULT,
-        convention: Any = "controlnet",
+        convention: NormalConvention = "controlnet",
     ) -> tuple[Tensor, Normals, Depth]:
         depth = cast(Depth, run(estimator, image, resolution))
         normals = sobel_normals(depth, a, bg_threshold)
@@ -544,14 +599,13 @@ def midas_inputs() -> dict[str, Any]:
     }
 
 
-class _SegmentNode:
+class _SegmentNode(Node):
     """Regions by the estimators that a subclass lists."""
 
     CATEGORY = SEGMENTATION_CATEGORY
     RETURN_TYPES = ("IMAGE", "FATHOM_SEGMENTATION", "STRING")
     RETURN_NAMES = ("image", "labels", "legend")
     OUTPUT_TOOLTIPS = _SEGMENTATION_OUTPUTS
-    FUNCTION = "execute"
     SEARCH_ALIASES = [
         "segmentation",
         "semantic segmentation",
@@ -572,16 +626,6 @@ class _SegmentNode:
         """The ids that the node offers."""
         return ids("segmentation")
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {
-            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()}
-        }
-
-    def execute(self, image: Any, estimator: str, resolution: int = 512) -> tuple[Tensor, Segmentation, str]:
-        found = cast(Segmentation, run(estimator, image, resolution))
-        return found.to_image(), found, legend(found)
-
 
 class FathomSegment(_SegmentNode):
     """Regions by any segmentation estimator."""
@@ -591,6 +635,20 @@ class FathomSegment(_SegmentNode):
         "Tells which kind of thing every pixel shows, in the colours that segmentation ControlNets were trained on. "
         "Masks of single classes come from Fathom Class Mask."
     )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()},
+            "optional": {"options": OPTIONS},
+        }
+
+    def execute(
+        self, image: Any, estimator: str, resolution: int = 512, options: str = ""
+    ) -> tuple[Tensor, Segmentation, str]:
+        chosen = by_id(estimator).parse(options)
+        found = cast(Segmentation, run(estimator, image, resolution, "segmentation", chosen))
+        return found.to_image(), found, legend(found)
 
 
 class FathomOneFormer(_SegmentNode):
@@ -603,8 +661,18 @@ class FathomOneFormer(_SegmentNode):
     def choices(cls) -> list[str]:
         return _family(by_id(cls.DEFAULT).family, "segmentation")
 
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {"image": IMAGE, "estimator": choice(cls.choices(), cls.DEFAULT), "resolution": resolution()}
+        }
 
-class FathomClassMask:
+    def execute(self, image: Any, estimator: str, resolution: int = 512) -> tuple[Tensor, Segmentation, str]:
+        found = cast(Segmentation, run(estimator, image, resolution, "segmentation"))
+        return found.to_image(), found, legend(found)
+
+
+class FathomClassMask(Node):
     """A mask of the classes that are named."""
 
     DISPLAY_NAME = "Fathom Class Mask"
@@ -616,7 +684,6 @@ class FathomClassMask:
     RETURN_TYPES = ("MASK",)
     RETURN_NAMES = ("mask",)
     OUTPUT_TOOLTIPS = ("White where any of the classes is.",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -633,7 +700,7 @@ class FathomClassMask:
         return (labels.mask([int(n) if n.isdigit() else n for n in names]),)
 
 
-class FathomCompareEstimators:
+class FathomCompareEstimators(Node):
     """Several estimators over one picture, side by side."""
 
     DISPLAY_NAME = "Fathom Compare Estimators"
@@ -643,7 +710,6 @@ class FathomCompareEstimators:
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The picture and every result, each under its name.",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from ..annotator import host
 from ..annotator.estimator import Option
 from ..models import estimators
+from ..signals import Depth
+from ..signals.depth import to_metric
+from ..signals.field import Scope
+from ..signals.intrinsics import ColourSpace
+from ..signals.normals import NormalConvention
+from ..tools.depth_field import Space
+from .base import Node
 
 DEPTH_CATEGORY = "ControlNet Preprocessors/Normal and Depth Estimators"
 SEGMENTATION_CATEGORY = "ControlNet Preprocessors/Semantic Segmentation"
 
 IMAGE: tuple[str, dict[str, Any]] = ("IMAGE", {"tooltip": "The picture, or a batch of pictures of one size."})
 SCOPE = (
-    ["image", "batch", "video"],
+    list(get_args(Scope)),
     {
         "default": "image",
         "tooltip": "Which pixels decide what is white and what is black: each picture's own, those of the whole batch, "
@@ -22,7 +29,7 @@ SCOPE = (
     },
 )
 NORMAL_CONVENTION = (
-    ["controlnet", "opengl", "directx"],
+    list(get_args(NormalConvention)),
     {
         "default": "controlnet",
         "tooltip": "controlnet: as the ControlNet of this model was trained. opengl, directx: for other programs; they "
@@ -30,11 +37,21 @@ NORMAL_CONVENTION = (
     },
 )
 COLOUR_SPACE = (
-    ["srgb", "linear"],
+    list(get_args(ColourSpace)),
     {
         "default": "srgb",
         "tooltip": "srgb: to be looked at and saved; shading and residual are brightened until their lightest pixel is "
         "white. linear: the model's own numbers in linear light, to compute with.",
+    },
+)
+OPTIONS: tuple[str, dict[str, Any]] = (
+    "STRING",
+    {
+        "default": "",
+        "multiline": True,
+        "advanced": True,
+        "tooltip": "Settings of the model that have no widget here, one name=value per line, such as steps=10. "
+        "`fathom models options` lists them.",
     },
 )
 UNKNOWN = "0 = unknown."
@@ -58,9 +75,14 @@ def metres(which: str, use: str) -> tuple[str, dict[str, Any]]:
     return number(0.0, 0.0, 1e6, 0.01, told)
 
 
+def in_metres(depth: Depth, near: float = 0.0, far: float = 0.0) -> Depth:
+    """The depth as the widgets of `metres` make it: metric where they say distances, as it came where both are 0."""
+    return to_metric(depth, near or None, far or None) if near or far else depth
+
+
 def space(measured: str) -> tuple[list[str], dict[str, Any]]:
     """The widget for the measure of places in depth. measured: the names of their widgets."""
-    return ["relative", "metres"], {"default": "relative", "tooltip": f"What {measured} are measured in."}
+    return list(get_args(Space)), {"default": "relative", "tooltip": f"What {measured} are measured in."}
 
 
 def advanced(spec: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
@@ -102,10 +124,8 @@ def choice(ids: Iterable[str], default: str) -> tuple[list[str], dict[str, Any]]
     return listed, {"default": default, "tooltip": "\n".join(lines)}
 
 
-class FromFile:
+class FromFile(Node):
     """A node over one file of the input folder, which its input `file` names."""
-
-    FUNCTION = "execute"
 
     @classmethod
     def IS_CHANGED(cls, file: str, **_: Any) -> str:

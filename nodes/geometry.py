@@ -10,6 +10,8 @@ from ..signals import Depth, Normals
 from ..signals.codec import write_whole
 from ..tools import geometry, parallax
 from ..tools.sobel import sobel_normals
+from .base import Node
+from .fields import in_metres
 
 CATEGORY = "Fathom/Geometry"
 
@@ -75,7 +77,7 @@ def _prefix(default: str) -> tuple[str, dict[str, Any]]:
     )
 
 
-class FathomDepthToNormals:
+class FathomDepthToNormals(Node):
     """Normals from depth."""
 
     DISPLAY_NAME = "Fathom Depth to Normals"
@@ -88,7 +90,6 @@ class FathomDepthToNormals:
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS")
     RETURN_NAMES = ("image", "normals")
     OUTPUT_TOOLTIPS = ("The normal map.", "The normals, for Fathom's other nodes.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -153,7 +154,7 @@ class FathomDepthToNormals:
         return normals.to_image(convention), normals
 
 
-class FathomPointCloud:
+class FathomPointCloud(Node):
     """A point cloud file from depth."""
 
     DISPLAY_NAME = "Fathom Point Cloud"
@@ -171,7 +172,6 @@ class FathomPointCloud:
     )
     OUTPUT_IS_LIST = (True, True)
     OUTPUT_NODE = True
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class FathomPointCloud:
         return files, names
 
 
-class FathomMesh:
+class FathomMesh(Node):
     """A mesh from depth."""
 
     DISPLAY_NAME = "Fathom Mesh"
@@ -229,7 +229,6 @@ class FathomMesh:
     )
     OUTPUT_IS_LIST = (True, True, True)
     OUTPUT_NODE = True
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -272,7 +271,7 @@ class FathomMesh:
         return meshes, files, names
 
 
-class FathomParallax:
+class FathomParallax(Node):
     """A camera move over a still picture."""
 
     DISPLAY_NAME = "Fathom Parallax"
@@ -285,7 +284,6 @@ class FathomParallax:
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("frames", "uncovered")
     OUTPUT_TOOLTIPS = ("The frames.", "1 where a frame shows what the picture does not: inpaint there.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -350,15 +348,13 @@ class FathomParallax:
         with host.progress(frames, self.DISPLAY_NAME, "frame") as bar:
             return parallax.parallax(
                 image[..., :3],
-                depth,
+                in_metres(depth, near, far),
                 path=path,
                 frames=frames,
                 strength=strength,
                 focus=focus,
                 loop=loop,
                 fill=fill,
-                near=near or None,
-                far=far or None,
                 tick=bar.update,
             )
 

@@ -8,12 +8,13 @@ from ..annotator import host
 from ..signals import Depth
 from ..signals.thumbnail import SIDE, thumbnails
 from ..tools import inspection
+from .base import Node
 from .fields import PLACE, SCOPE, depth_input, number, space
 
 CATEGORY = "Fathom/Depth Tools"
 
 
-class FathomDepthInspector:
+class FathomDepthInspector(Node):
     """A depth in false colour, with its values, a histogram and a band to choose."""
 
     DISPLAY_NAME = "Fathom Depth Inspector"
@@ -46,7 +47,6 @@ class FathomDepthInspector:
     )
     OUTPUT_NODE = True
     PREVIEW = ("image",)
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from ..errors import SettingError
 from ..signals import Depth
 from ..tools import regions
+from ..tools.regions import Fill, Method, Statistic
+from .base import Node
 from .fields import IMAGE, advanced, depth_input, number
 
 CATEGORY = "Fathom/Regions"
@@ -23,7 +25,7 @@ _REGIONS: dict[str, Any] = {
 }
 _MEASURE: dict[str, Any] = {
     "statistic": (
-        ["median", "mean", "percentile"],
+        list(get_args(Statistic)),
         {"default": "median", "tooltip": "How a region's depth is measured. The median is not misled by a few pixels."},
     ),
     "percentile": advanced(
@@ -49,7 +51,7 @@ def _either(masks: Any, segmentation: Any) -> Any:
     return segmentation if masks is None else masks
 
 
-class FathomDepthByRegion:
+class FathomDepthByRegion(Node):
     """A depth with the borders of regions."""
 
     DISPLAY_NAME = "Fathom Depth by Region"
@@ -66,7 +68,6 @@ class FathomDepthByRegion:
         "The depth as a picture, near is white.",
         "The numbers of every region, as JSON.",
     )
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -74,7 +75,7 @@ class FathomDepthByRegion:
             "required": {
                 "depth": depth_input(),
                 "fill": (
-                    ["edge-snapping", "flat"],
+                    list(get_args(Fill)),
                     {
                         "default": "edge-snapping",
                         "tooltip": "edge-snapping: keep each region's shape and continue it to its border. flat: the "
@@ -89,19 +90,18 @@ class FathomDepthByRegion:
     def execute(
         self,
         depth: Depth,
-        fill: str,
-        statistic: str,
+        fill: Fill,
+        statistic: Statistic,
         percentile: float,
         erode: int,
         masks: Any = None,
         segmentation: Any = None,
     ) -> tuple[Depth, Any, str]:
-        made: Any = regions.depth_by_region
-        crisp, told = made(depth, _either(masks, segmentation), statistic, percentile, erode, fill)
+        crisp, told = regions.depth_by_region(depth, _either(masks, segmentation), statistic, percentile, erode, fill)
         return crisp, crisp.to_image(), told
 
 
-class FathomOrderRegions:
+class FathomOrderRegions(Node):
     """Regions from nearest to farthest."""
 
     DISPLAY_NAME = "Fathom Order Regions"
@@ -115,7 +115,6 @@ class FathomOrderRegions:
         "The region that k names, one per picture.",
         "The order with every region's numbers, as JSON.",
     )
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -140,17 +139,16 @@ class FathomOrderRegions:
         self,
         depth: Depth,
         k: int,
-        statistic: str,
+        statistic: Statistic,
         percentile: float,
         erode: int,
         masks: Any = None,
         segmentation: Any = None,
     ) -> tuple[Any, Any, str]:
-        made: Any = regions.order_regions
-        return made(depth, _either(masks, segmentation), k, statistic, percentile, erode)
+        return regions.order_regions(depth, _either(masks, segmentation), k, statistic, percentile, erode)
 
 
-class FathomRefineEdges:
+class FathomRefineEdges(Node):
     """Depth edges after the photo."""
 
     DISPLAY_NAME = "Fathom Refine Edges"
@@ -160,7 +158,6 @@ class FathomRefineEdges:
     RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
     RETURN_NAMES = ("depth", "image")
     OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -181,7 +178,7 @@ class FathomRefineEdges:
                     0.03, 0.0001, 1.0, 0.001, "The step in colour that counts as an edge: smaller finds fainter edges."
                 ),
                 "method": (
-                    ["joint", "guided"],
+                    list(get_args(Method)),
                     {
                         "default": "joint",
                         "tooltip": "joint: sharper, slower the larger the radius. guided: fast, softer.",
@@ -190,9 +187,8 @@ class FathomRefineEdges:
             }
         }
 
-    def execute(self, depth: Depth, image: Any, radius: int, sensitivity: float, method: str) -> tuple[Depth, Any]:
-        made: Any = regions.refine_edges
-        refined = made(depth, image, radius, sensitivity, method)
+    def execute(self, depth: Depth, image: Any, radius: int, sensitivity: float, method: Method) -> tuple[Depth, Any]:
+        refined = regions.refine_edges(depth, image, radius, sensitivity, method)
         return refined, refined.to_image()
 
 

@@ -9,6 +9,7 @@ from ..annotator import host
 from ..annotator.pictures import as_pixels
 from ..signals import Depth
 from ..tools import sensors
+from .base import Node
 from .fields import FromFile
 
 CATEGORY = "Fathom/Depth Sources"
@@ -58,7 +59,7 @@ class FathomLoadPhoneDepth(FromFile):
         return found.image, found.depth, found.depth.to_image(), json.dumps(found.told, indent=1)
 
 
-class FathomStereoDepth:
+class FathomStereoDepth(Node):
     """Depth from two cameras."""
 
     DISPLAY_NAME = "Fathom Stereo Depth"
@@ -75,7 +76,6 @@ class FathomStereoDepth:
         "The depth as a picture, near is white, holes black.",
         "1 where nothing could be measured.",
     )
-    FUNCTION = "execute"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from ..errors import SignalError
 
-SCOPES = ("image", "batch", "video")
+Scope = Literal["image", "batch", "video"]
+SCOPES = get_args(Scope)
 AHEAD = 12
 """Frames that the range of a video looks back and ahead: half a second of film."""
 _AT_ONCE = 2**22

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fathom import Depth, PictureError, SettingError, SignalError
-from fathom.signals.depth import depth_from_metres
+from fathom.signals.depth import depth_from_metres, to_metric
 from fathom.tools.atmosphere import TREATMENTS, band_style, blend_by_depth, dream_halo, fog, gaussian
 from fathom.tools.pixels import colour, to_linear, to_srgb
 
@@ -41,7 +41,7 @@ def test_fog_at_distance_z_is_exp_of_minus_beta_z(beta: float) -> None:
 def test_fog_of_an_affine_depth() -> None:
     _, amount = fog(flat(1.0, 5), AFFINE, 2.0)
     assert amount[0, 0].tolist() == pytest.approx([1 - math.exp(-2 * d) for d in (1, 0.75, 0.5, 0.25, 0)], abs=1e-6)
-    _, amount = fog(flat(1.0, 5), AFFINE, 0.1, near=1.0, far=5.0)
+    _, amount = fog(flat(1.0, 5), to_metric(AFFINE, 1.0, 5.0), 0.1)
     metres = AFFINE.metres(1.0, 5.0)
     assert torch.allclose(1 - amount, torch.exp(-0.1 * metres), atol=1e-6)
 
@@ -101,7 +101,7 @@ def test_fog_bad_input() -> None:
     with pytest.raises(PictureError, match="NaN"):
         fog(flat(math.nan, 5), AFFINE)
     with pytest.raises(SignalError, match="near and far"):
-        fog(photo(), METRIC, near=1.0, far=2.0)
+        fog(photo(), to_metric(METRIC, 1.0, 2.0))
 
 
 # ---------------------------------------------------------------------------------------------- blend

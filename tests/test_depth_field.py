@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+import fathom
 from fathom import Depth, SettingError, SignalError
-from fathom.signals.depth import depth_from_metres
+from fathom.signals.depth import depth_from_metres, to_metric
 from fathom.tools.depth_field import depth_field
 
 
@@ -70,15 +71,16 @@ def test_easing_keeps_the_ends_and_never_falls(easing: str) -> None:
 def test_metres_of_a_metric_depth() -> None:
     metric = depth_from_metres(torch.tensor([[[1.0, 2.0, 3.0, torch.inf]]]))
     assert weights(metric, space="metres", start=1.0, end=3.0) == [0, 0.5, 1, 1]
+    node = fathom.NODE_CLASS_MAPPINGS["FathomDepthField"]()
     with pytest.raises(SettingError, match="near and far"):
-        depth_field(metric, near=1.0, far=2.0)
+        node.execute(metric, "ramp", 0.0, 1.0, 0.0, "linear", 1.0, "relative", 1.0, 2.0)
 
 
 def test_metres_of_an_affine_depth_need_near_and_far() -> None:
     with pytest.raises(SignalError, match="near and far"):
         depth_field(FIVE, space="metres", start=1.0, end=4.0)
     # Inverse depth runs from 1/4 to 1; the middle, 0.625, is 1.6 m.
-    got = weights(space="metres", start=1.0, end=4.0, near=1.0, far=4.0)
+    got = weights(to_metric(FIVE, 1.0, 4.0), space="metres", start=1.0, end=4.0)
     assert got == pytest.approx([1, (1 / 0.4375 - 1) / 3, 0.2, (1 / 0.8125 - 1) / 3, 0], abs=1e-6)
 
 

@@ -16,8 +16,7 @@ from fathom import Depth, Segmentation
 from fathom.annotator import host
 from fathom.annotator.layers import tf32_allowed
 from fathom.nodes import NODES
-from fathom.nodes.place import moved
-from fathom.nodes.preview import save_previews
+from fathom.nodes.base import moved, save_previews
 from fathom.signals import Palette
 
 GPU = torch.device("cuda")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "ru", "zh")
 
-spec = importlib.util.spec_from_file_location("docs_locales", ROOT / "docs" / "locales.py")
+spec = importlib.util.spec_from_file_location("docs_locales", ROOT / "scripts" / "locales.py")
 locales = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(locales)
 
@@ -33,13 +33,13 @@ def test_these_languages_are_there():
 
 
 def test_english_is_what_the_nodes_declare():
-    assert read("en") == locales.english(), "run python docs/locales.py"
+    assert read("en") == locales.english(), "run python scripts/locales.py"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_name_is_missing_and_none_is_left_over(language):
     wanted, held = leaves(locales.english()), leaves(read(language))
-    help = "run python docs/locales.py, then give words to what it lists"
+    help = "run python scripts/locales.py, then give words to what it lists"
     assert not sorted(wanted.keys() - held.keys()), help
     assert not sorted(held.keys() - wanted.keys()), help
     for name in ("main", "settings"):

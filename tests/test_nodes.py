@@ -43,7 +43,7 @@ def test_a_node_is_declared_completely(id):
 @pytest.mark.parametrize("id", NODES_BY_ID)
 def test_the_function_takes_what_the_node_declares(id):
     node = NODES_BY_ID[id]
-    signature = inspect.signature(getattr(node, node.FUNCTION))
+    signature = inspect.signature(getattr(node, node.METHOD))
     declared = node.INPUT_TYPES()
     for name in inputs(node):
         assert name in signature.parameters, f"{id}.{name}"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fathom import Depth, SettingError, SignalError
-from fathom.signals.depth import depth_from_metres
+from fathom.signals.depth import depth_from_metres, to_metric
 from fathom.tools.parallax import PATHS, camera_path, parallax
 
 HEIGHT, WIDTH = 60, 100
@@ -37,9 +37,7 @@ def test_a_camera_that_stands_still_sees_the_picture(path):
 def test_near_things_move_against_the_camera_and_uncover_the_wall():
     image, depth = card()
     # Nearness 1 and 1/4, focus on the wall: the card moves by 3/4 of 8 pixels.
-    frames, holes = parallax(
-        image, depth, path="swing", frames=3, strength=0.08, focus=0.0, loop=False, fill=False
-    )
+    frames, holes = parallax(image, depth, path="swing", frames=3, strength=0.08, focus=0.0, loop=False, fill=False)
     for frame, shift in ((0, 6), (1, 0), (2, -6)):
         red = frames[frame, ..., 0] > 0.5
         assert red.nonzero().amin(0).tolist() == [20, 40 + shift]
@@ -94,7 +92,8 @@ def test_affine_inverse_moves_as_metric_does_when_the_wall_is_far_away():
     relative = Depth((depth.values > 0.5).float() * 7 + 3, "affine_inverse")
     frames, _ = parallax(image, relative, path="swing", frames=2, strength=0.06, focus=0.0, loop=False)
     assert (frames[0, ..., 0] > 0.9).nonzero().amin(0).tolist() == [20, 46]
-    told, _ = parallax(image, relative, path="swing", frames=2, strength=0.08, focus=0.0, loop=False, near=1.0, far=4.0)
+    metric = to_metric(relative, 1.0, 4.0)
+    told, _ = parallax(image, metric, path="swing", frames=2, strength=0.08, focus=0.0, loop=False)
     assert (told[0, ..., 0] > 0.9).nonzero().amin(0).tolist() == [20, 46]
 
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fathom
 from fathom import Depth
 from fathom.annotator import host
-from fathom.nodes import NODES, preview
+from fathom.nodes import NODES, base
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.thumbnail import thumbnails
 
@@ -34,10 +34,10 @@ def temp(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
 def test_every_node_that_makes_something_to_see_shows_it(node):
-    named = preview.node_preview(node)
+    named = node.shown()
     assert bool(named) == (node.__name__ not in BLIND)
-    assert set(named) <= set(preview.outputs(node))
-    assert node.FUNCTION == ("execute_and_show" if named else "execute")
+    assert set(named) <= set(node.outputs())
+    assert node.FUNCTION == "run"
 
 
 def test_the_result_is_shown_small_and_handed_on_whole(temp, scene):
@@ -78,8 +78,8 @@ def test_metres_up_to_the_sky_are_drawn_by_inverse_distance():
 
 
 def test_what_cannot_be_seen_is_passed_over(temp):
-    assert preview.save_previews([None, "text", object()]) == []
-    assert preview.save_previews([torch.full((1, 4, 4), float("nan")), None])
+    assert base.save_previews([None, "text", object()]) == []
+    assert base.save_previews([torch.full((1, 4, 4), float("nan")), None])
 
 
 def test_the_parts_of_a_bundle_are_shown_beside_each_other(temp, scene, tmp_path, monkeypatch):
@@ -98,9 +98,9 @@ def test_a_temp_folder_that_cannot_be_written_costs_no_run(tmp_path, monkeypatch
 
 def test_who_wants_no_previews_gets_none(temp, monkeypatch):
     monkeypatch.setattr(host, "_user_settings", lambda: {"Fathom.NodePreviews": False})
-    assert preview.save_previews([torch.rand(1, 4, 4, 3)]) == []
+    assert base.save_previews([torch.rand(1, 4, 4, 3)]) == []
     monkeypatch.setenv("FATHOM_NODE_PREVIEWS", "1")
-    assert preview.save_previews([torch.rand(1, 4, 4, 3)])
+    assert base.save_previews([torch.rand(1, 4, 4, 3)])
 
 
 def test_the_settings_are_read_again_only_when_they_were_changed(tmp_path, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_preview_of_a_large_picture_is_cheap(temp):
     picture = torch.rand(1, 4096, 4096, 3)
     given = picture.untyped_storage().data_ptr()
     with Largest() as largest:
-        assert preview.save_previews([picture])
+        assert base.save_previews([picture])
     assert 0 < largest.made <= 3 * (2 * 512) ** 2
 
 

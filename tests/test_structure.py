@@ -38,7 +38,9 @@ TOOLS_MAY = {"annotator": {"host", "pictures"}}
 def package_files():
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).parts
-        if parts[0] in {"tests", "benchmarks", "docs", "build", ".venv"} or any(p.startswith(".") for p in parts):
+        if parts[0] in {"tests", "benchmarks", "docs", "scripts", "build", ".venv"} or any(
+            p.startswith(".") for p in parts
+        ):
             continue
         yield path, parts
 

@@ -37,7 +37,7 @@ def load(path):
     return module
 
 
-templates = load(ROOT / "docs" / "templates.py")
+templates = load(ROOT / "scripts" / "templates.py")
 NAMES = list(templates.TEMPLATES)
 
 
@@ -60,7 +60,7 @@ def test_the_folder_holds_each_template_with_its_thumbnail_and_nothing_else():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_file_is_what_the_script_writes(name):
-    assert read(name) == templates.TEMPLATES[name]().data(), "run python docs/templates.py"
+    assert read(name) == templates.TEMPLATES[name]().data(), "run python scripts/templates.py"
 
 
 @pytest.mark.parametrize("name", NAMES)

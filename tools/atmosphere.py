@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,11 @@ from torch import Tensor
 from ..annotator.pictures import as_pixels
 from ..errors import SettingError
 from ..signals import Depth
+from ..signals.field import Scope
 from .depth_field import depth_field
 from .pixels import (
     Colour,
+    check_choice,
     check_range,
     colour,
     each_picture,
@@ -28,16 +30,18 @@ from .pixels import (
     together,
 )
 
+Spacing = Literal["distance", "area"]
+
 _FIELD_OF_VIEW = 60.0  # degrees across, where a depth has no focal length
 _FARTHEST = 1e30
 _GREY = (0.2126, 0.7152, 0.0722)  # Rec. 709 luminance of linear light
 
 
-def distance(depth: Depth, near: float | None = None, far: float | None = None, scope: str = "image") -> Tensor:
-    """How far each pixel is: float32 (B,H,W). Metres for a metric depth, or with `near` and `far` for an affine one;
-    otherwise 0 = closest to 1 = farthest, linear in the values."""
-    if depth.kind == "metric" or near is not None or far is not None:
-        return depth.metres(near, far)
+def distance(depth: Depth, scope: Scope = "image") -> Tensor:
+    """How far each pixel is: float32 (B,H,W). Metres for a metric depth; otherwise 0 = closest to 1 = farthest, linear
+    in the values."""
+    if depth.kind == "metric":
+        return depth.metres()
     return 1 - depth.unit_range(scope)
 
 
@@ -51,14 +55,12 @@ def fog(
     colour_of_fog: Colour = "#c8d2dc",
     height_falloff: float = 0.0,
     horizon: float = 0.5,
-    near: float | None = None,
-    far: float | None = None,
-    scope: str = "image",
+    scope: Scope = "image",
 ) -> tuple[Tensor, Tensor]:
     """A picture seen through fog: (IMAGE (B,H,W,3), amount of fog as MASK (B,H,W)).
 
     Light that survives distance z is exp(-density * z), the rest has the fog's colour (Beer-Lambert). density:
-    extinction per metre; for an affine or ordinal depth without `near` and `far`, over the whole range from the closest
+    extinction per metre of a metric depth (`to_metric` makes one); for any other, over the whole range from the closest
     to the farthest pixel (see `distance`). height_falloff: the fog thins out with height by exp(-falloff * height), its
     density being that at the camera; 0 = the same everywhere. The height follows from the focal length (60 degrees
     across where it is unknown) and `horizon`, the row of the horizon as a share of the height from the top. Below the
@@ -73,7 +75,7 @@ def fog(
     depth = match_depth(depth, pixels)
     count = together(image=len(pixels), depth=len(depth))
     air = to_linear(pixels.new_tensor(colour(colour_of_fog)))[:, None, None]
-    far_off = distance(depth, near, far, scope)
+    far_off = distance(depth, scope)
     picture = pixels.new_empty(count, *pixels.shape[-2:], 3)
     amount = pixels.new_empty(count, *pixels.shape[-2:])
     for i in each_picture(count, "Fog"):
@@ -147,7 +149,7 @@ def dream_halo(
     threshold: float = 0.4,
     subject: float = 0.7,
     tint: Colour = "#ffffff",
-    scope: str = "image",
+    scope: Scope = "image",
 ) -> Tensor:
     """A glow of the bright parts that grows with the distance behind the subject: IMAGE (B,H,W,3).
 
@@ -224,8 +226,8 @@ def band_style(
     depth: Depth,
     styles: str = "keep\nposterise 5\ngrey",
     softness: float = 0.0,
-    spacing: str = "distance",
-    scope: str = "image",
+    spacing: Spacing = "distance",
+    scope: Scope = "image",
 ) -> tuple[Tensor, Tensor]:
     """Bands of depth, each with its own look: (IMAGE (B,H,W,3), the band of each pixel as MASK (B,H,W), near = 1).
 
@@ -235,8 +237,7 @@ def band_style(
     for a style that does not exist or misses its number.
     """
     check_range("softness", softness, 0, 1)
-    if spacing not in ("distance", "area"):
-        raise SettingError(f"spacing must be distance or area, got {spacing!r}.")
+    check_choice("spacing", spacing, get_args(Spacing))
     bands = [[_treatment(step) for step in line.split("+")] for line in styles.splitlines() if line.strip()]
     if not bands:
         raise SettingError(f"no band was described: write one line per band. Styles: {_styles()}.")
@@ -333,4 +334,3 @@ def _luminance(light: Tensor) -> Tensor:
 
 def _size(pixels: Tensor) -> tuple[int, int]:
     return pixels.shape[-2], pixels.shape[-1]
-

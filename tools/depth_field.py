@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..errors import SettingError
 from ..signals import Depth
+from ..signals.field import Scope
 from .pixels import check_choice, check_range
 
 Shape = Literal["ramp", "band", "inverse band"]
@@ -25,15 +25,13 @@ def depth_field(
     easing: Easing = "linear",
     gamma: float = 1.0,
     space: Space = "relative",
-    near: float | None = None,
-    far: float | None = None,
-    scope: str = "image",
+    scope: Scope = "image",
 ) -> Tensor:
     """A weight from each pixel's depth: float32 (B,H,W) in 0..1, a MASK.
 
     space: what start, end and softness are measured in. "relative": 0 = farthest, 1 = closest pixel (of each
-    picture, or of the batch: `scope`), good for every kind. "metres": distance; an affine depth then needs `near` and
-    `far`, the metres of its closest and farthest pixel.
+    picture, or of the batch: `scope`), good for every kind. "metres": distance, of a metric depth (`to_metric`
+    makes one).
 
     shape: "ramp" goes from 0 at `start` to 1 at `end`, whichever is closer; with start equal to end it is a step that
     keeps what is closer. "band" is 1 between start and end, "inverse band" is 1 outside. softness: the ramp begins
@@ -52,9 +50,7 @@ def depth_field(
         check_range(name, value, -1e9, 1e9)
     if space == "metres":
         # A pixel that is not valid may hold anything; it is blanked below.
-        place = depth.metres(near, far)
-    elif near is not None or far is not None:
-        raise SettingError('near and far matter only with space "metres"; leave them out.')
+        place = depth.metres()
     else:
         place = depth.unit_range(scope)
     if shape == "ramp":

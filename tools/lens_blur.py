@@ -13,7 +13,7 @@ from ..annotator import host
 from ..annotator.pictures import as_pixels
 from ..errors import SettingError, SignalError
 from ..signals import Depth
-from ..signals.field import percentiles
+from ..signals.field import Scope, percentiles
 from .pixels import (
     check_choice,
     check_range,
@@ -45,19 +45,17 @@ def lens_blur(
     highlights: float = 0.0,
     blades: int = 0,
     rotation: float = 0.0,
-    near: float | None = None,
-    far: float | None = None,
-    scope: str = "image",
+    scope: Scope = "image",
     device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A picture as a lens with a wide aperture sees it: (IMAGE (B,H,W,3), blur as MASK (B,H,W): radius / `radius`).
 
     The circle of confusion has the radius `radius` * |inverse - focus| pixels, where inverse is the inverse distance,
     0 at the farthest and 1 at the closest pixel (of each picture or of the batch: `scope`). That is the law of a thin
-    lens for metric and affine_inverse depth; for affine_depth it needs `near` and `far`, the metres of the closest and
-    farthest pixel, without which the values are taken as they are, as those of an ordinal depth always are.
+    lens for metric, affine_inverse and scale_inverse depth; the values of an affine_depth are taken as they are, unless
+    `to_metric` made it metric, as those of an ordinal depth always are.
 
-    focus_by: "value": `focus` in 0..1, 1 = closest. "metres": `focus` metres, for a metric depth or with near and far.
+    focus_by: "value": `focus` in 0..1, 1 = closest. "metres": `focus` metres, for a metric depth.
     "point": what `point`, (x, y) as shares of width and height, shows. "mask": the median of what `mask` covers.
     highlights: 0..1, how much brighter than white the brightest light is taken to be before it spreads (1/(1-0.95h)).
     blades: 3 or more = an aperture with so many straight blades, turned by `rotation` degrees; 0 = a disc.
@@ -79,7 +77,7 @@ def lens_blur(
     depth = match_depth(depth, pixels)
     chosen = match_mask(mask, pixels.shape[-2], pixels.shape[-1], pixels.device) if mask is not None else None
     count = together(image=len(pixels), depth=len(depth), mask=1 if chosen is None else len(chosen))
-    share, low, high = _shares(depth, near, far, scope)
+    share, low, high = _shares(depth, scope)
     where = _focus(depth, share, low, high, focus_by, focus, point, chosen, count)
     lens = _Lens(radius, blades, rotation)
     gain = 0.95 * highlights
@@ -103,18 +101,13 @@ def lens_blur(
 # ---------------------------------------------------------------------------------------------- focus
 
 
-def _shares(depth: Depth, near: float | None, far: float | None, scope: str) -> tuple[Tensor, Tensor, Tensor]:
+def _shares(depth: Depth, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
     """Inverse distance from 0 (farthest) to 1 (closest), and the inverse distances (B,1,1) of these ends, if known."""
-    if near is None and far is None and depth.kind != "metric":
+    if depth.kind != "metric":
         unknown = depth.values.new_full((len(depth), 1, 1), math.nan)
         return depth.unit_range(scope), unknown, unknown
-    true = Depth(_known(depth.inverse(near, far), depth.valid), "metric", depth.valid)
-    low, high = percentiles(true.values, (0.0, 100.0), depth.valid, scope)
-    return true.unit_range(scope), low, high
-
-
-def _known(values: Tensor, valid: Tensor | None) -> Tensor:
-    return values if valid is None else values.masked_fill(~valid, 0.0)
+    low, high = percentiles(depth.values, (0.0, 100.0), depth.valid, scope)
+    return depth.unit_range(scope), low, high
 
 
 def _focus(

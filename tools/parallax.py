@@ -54,8 +54,6 @@ def parallax(
     focus: float = 0.5,
     loop: bool = True,
     fill: bool = True,
-    near: float | None = None,
-    far: float | None = None,
     tick: Callable[[], Any] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
     """Frames of a camera move and what they uncover: float32 (F,H,W,3) in 0..1 and (F,H,W), 1 = to be inpainted.
@@ -66,9 +64,9 @@ def parallax(
     the nearest, between them in inverse distance; vertigo keeps it at its size. fill: uncovered pixels get colours
     from the background around them, else black. tick: called after each frame.
 
-    The move needs inverse distance. Metric depth has it; for affine_inverse without near and far the farthest thing
-    is taken as infinitely far; affine_depth needs near and far (metres). Each pixel is splatted onto the four nearest
-    of its target, nearer surfaces hide farther ones. Raises SignalError as `Depth.inverse`, for a depth without a
+    The move needs inverse distance. Metric depth has it; for affine_inverse the farthest thing is taken as infinitely
+    far; affine_depth must be made metric first (`to_metric`). Each pixel is splatted onto the four nearest of its
+    target, nearer surfaces hide farther ones. Raises SignalError as `Depth.inverse`, for a depth without a
     valid pixel and for sizes of batches that do not fit, SettingError for numbers outside their range.
     """
     check_shape("the picture", image, 4, 3)
@@ -81,7 +79,7 @@ def parallax(
         if batch not in (1, frames):
             raise SignalError(f"there are {batch} {name} for {frames} frames: give one, or one for each frame.")
     height, width = image.shape[1:3]
-    nearness, seen = _nearness(depth.to(image.device), near, far, (height, width))
+    nearness, seen = _nearness(depth.to(image.device), (height, width))
     view, uncovered = image.new_empty(frames, height, width, 3, dtype=torch.float32), []
     for frame, (x, y, z) in enumerate(moves):
         colours = image[min(frame, len(image) - 1)].float()
@@ -95,12 +93,14 @@ def parallax(
     return view, torch.stack(uncovered)
 
 
-def _nearness(depth: Depth, near: float | None, far: float | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _nearness(depth: Depth, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Inverse distance, the nearest 1, at the picture's size (B,H,W); and where it is known."""
-    if depth.kind == "affine_inverse" and near is None and far is None:
+    if depth.kind == "affine_inverse":
         inverse = depth.unit_range("batch")
+    elif depth.kind == "scale_inverse":
+        inverse = depth.values
     else:
-        inverse = depth.inverse(near, far)
+        inverse = depth.inverse()
     seen = torch.ones_like(inverse, dtype=torch.bool) if depth.valid is None else depth.valid
     inverse = inverse.masked_fill(~seen, 0.0)
     most = inverse.amax()
@@ -114,9 +114,7 @@ def _nearness(depth: Depth, near: float | None, far: float | None, size: tuple[i
     return inverse, seen
 
 
-def _moved(
-    close: Tensor, right: float, up: float, forward: float, focus: float, hold: bool
-) -> tuple[Tensor, Tensor]:
+def _moved(close: Tensor, right: float, up: float, forward: float, focus: float, hold: bool) -> tuple[Tensor, Tensor]:
     """Where each pixel of (H,W) lands: x, y in pixels. right, up: shift of the nearest in pixels."""
     height, width = close.shape
     low, high = close.amin(), close.amax()
@@ -133,9 +131,7 @@ def _moved(
     return x, y
 
 
-def _splat(
-    colours: Tensor, close: Tensor, known: Tensor, x: Tensor, y: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _splat(colours: Tensor, close: Tensor, known: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The picture (H,W,3) that the moved pixels make, the nearness (H,W) of what is seen, and where nothing is."""
     height, width = close.shape
     left, top = x.floor(), y.floor()

@@ -27,8 +27,8 @@ from .pixels import (
 )
 
 Statistic = Literal["median", "mean", "percentile"]
-Fill = Literal["flat", "edge-snapping"]
-Method = Literal["guided", "joint"]
+Fill = Literal["edge-snapping", "flat"]
+Method = Literal["joint", "guided"]
 
 _STRIP = 512  # rows worked on at a time
 _BEYOND = 0.25  # of a region's own range
@@ -229,9 +229,7 @@ def _percentile(ordered: Tensor, point: float) -> float:
     return low + (high - low) * (place - below)
 
 
-def _snapped(
-    values: Tensor, known: Tensor, found: list[_Region], erode: int, least: float
-) -> tuple[Tensor, Tensor]:
+def _snapped(values: Tensor, known: Tensor, found: list[_Region], erode: int, least: float) -> tuple[Tensor, Tensor]:
     """`values` (H,W) with every region's core continued to its border along its slope, and where it is valid. No new
     value lies below `least`."""
     labels = torch.full_like(values, -1, dtype=torch.int32)

@@ -1,6 +1,6 @@
 """Draw the pictures of README and of the nodes' help pages.
 
-    python docs/pictures.py
+    python scripts/pictures.py
 
 The scenes come from training/scenes.py, so their true depth is known: what a tool does is shown by itself, without the
 errors of an estimator.

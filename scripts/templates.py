@@ -1,6 +1,6 @@
 """Write example_workflows/*.json, the graphs that ComfyUI offers as templates.
 
-    python docs/templates.py
+    python scripts/templates.py
 
 Their thumbnails come from running them: tests/test_templates.py writes them when FATHOM_THUMBNAILS names a folder.
 """

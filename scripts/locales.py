@@ -1,6 +1,6 @@
 """Keep locales/*/nodeDefs.json in step with the nodes.
 
-    python docs/locales.py
+    python scripts/locales.py
 
 English comes from the declarations. In every other language names of nodes, inputs and outputs that are gone are
 dropped, and a new input or output gets the words that the same name has on other nodes. What is left for a translator

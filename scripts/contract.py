@@ -1,6 +1,6 @@
 """Extend tests/data/contract.json, the record of what saved graphs and API users rely on.
 
-    python docs/contract.py
+    python scripts/contract.py
 
 New nodes, inputs, choices and outputs are added. What is recorded already stays, and when a node no longer keeps it,
 the command changes nothing and tells what is broken.

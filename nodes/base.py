@@ -1,0 +1,102 @@
+"""What ComfyUI calls: every node takes its inputs from any device, and shows its result on itself."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ..annotator import host
+from ..annotator.runtime import shelf
+from ..signals import Scene, Signal
+from ..signals.thumbnail import MOST, SIDE, thumbnails
+
+log = logging.getLogger(__name__)
+
+# What is shown of a node's outputs unless its class says so itself: the first of these that it has.
+_SHOWN = ("depth_image", "image", "depth", "frames", "mask", "ordered", "previews")
+
+
+class Node:
+    """A node of the graph. ComfyUI calls `run`: inputs are brought together on one device, `execute` works on them,
+    the results go where ComfyUI hands them on, and what can be seen of them is shown on the node.
+
+    METHOD: the method that works, for ids of other packs under the name that it has there. PREVIEW: the names of the
+    outputs to show; None = the first that can be seen, () = none.
+    """
+
+    FUNCTION = "run"
+    METHOD: ClassVar[str] = "execute"
+    PREVIEW: ClassVar[tuple[str, ...] | None] = None
+    RETURN_TYPES: ClassVar[tuple[Any, ...]]
+
+    def __init__(self) -> None:
+        # ComfyUI drops its nodes to free the host's memory, and has no other word for that. Not at exit: by then the
+        # modules that are needed may be gone.
+        weakref.finalize(self, shelf.release_unloaded).atexit = False
+
+    def run(self, *args: Any, **inputs: Any) -> Any:
+        """What `execute` gives for these inputs, and its previews where ComfyUI shows them."""
+        where = host.output_device()
+        method = getattr(self, self.METHOD)
+        result = moved(method(*moved(args, where), **moved(inputs, where)), where)
+        return self._with_previews(result)
+
+    @classmethod
+    def outputs(cls) -> list[str]:
+        """The names of the outputs."""
+        return list(getattr(cls, "RETURN_NAMES", cls.RETURN_TYPES))
+
+    @classmethod
+    def shown(cls) -> tuple[str, ...]:
+        """The names of the outputs that the node shows; none when it has nothing to see."""
+        if cls.PREVIEW is not None:
+            return cls.PREVIEW
+        return next(((name,) for name in _SHOWN if name in cls.outputs()), ())
+
+    def _with_previews(self, result: Any) -> Any:
+        names = self.shown()
+        told = result if isinstance(result, dict) else {"result": result}
+        ui = told.get("ui", {})
+        if not names or ui.get("images"):
+            return result
+        outputs = self.outputs()
+        files = save_previews([told["result"][outputs.index(name)] for name in names])
+        return {**told, "ui": {**ui, "images": files}} if files else result
+
+
+def moved(value: Any, where: torch.device) -> Any:
+    """`value` with every tensor, signal and scene in it on `where`; itself where nothing had to move.
+
+    Started with --gpu-only, ComfyUI hands results on between nodes on the GPU, while pictures and depth that come from
+    a file lie in the host's memory: a node that joins both would fail.
+    """
+    if isinstance(value, (Tensor, Signal, Scene)):
+        return value.to(where)
+    if type(value) in (list, tuple):
+        there = [moved(part, where) for part in value]
+        return value if all(a is b for a, b in zip(there, value, strict=True)) else type(value)(there)
+    if type(value) is dict:
+        parts = {key: moved(part, where) for key, part in value.items()}
+        return value if all(parts[key] is value[key] for key in value) else parts
+    return value
+
+
+def save_previews(results: Sequence[Any], side: int = SIDE, most: int = MOST) -> list[dict[str, str]]:
+    """Save what can be seen of `results` as small JPEGs in ComfyUI's temp folder, in the form that `ui` takes.
+
+    Arguments as in `thumbnails`. Empty outside ComfyUI, and where the folder cannot be written to: a preview is never
+    worth a failed run. Empty too where the user wants none (ComfyUI's settings panel, or FATHOM_NODE_PREVIEWS=0).
+    """
+    folder = host.temp_folder()
+    if folder is None or not host.setting("NodePreviews", "FATHOM_NODE_PREVIEWS", 1):
+        return []
+    try:
+        return [host.save_temp(picture, folder) for result in results for picture in thumbnails(result, side, most)]
+    except OSError as error:
+        log.warning("no preview: %s", error)
+        return []

@@ -142,6 +142,21 @@ class Depth(Signal):
         middle = focal.new_tensor([(width - 1) / 2, (height - 1) / 2]).expand(count, 2)
         return torch.cat([focal, middle if self.principal is None else self.principal.to(focal)], 1)
 
+    def lens_at(self, height: int, width: int) -> dict[str, Any]:
+        """`focal` and `principal` of this depth resized to another height and width: the fields for `replace`."""
+        down, across = height / self.values.shape[1], width / self.values.shape[2]
+        focal, principal = self.focal, self.principal
+        if isinstance(focal, Tensor) and focal.ndim == 2 or (focal is not None and abs(down - across) > 1e-9):
+            lens = torch.as_tensor(focal, dtype=torch.float32, device=self.values.device)
+            lens = lens.reshape(-1, 1) if lens.ndim < 2 else lens
+            focal = lens.expand(len(self), 2) * lens.new_tensor([across, down])
+        elif focal is not None:
+            focal = focal * across
+        if principal is not None:
+            # The centre of the first pixel is 0, its border -1/2.
+            principal = (principal + 0.5) * principal.new_tensor([across, down]) - 0.5
+        return {"focal": focal, "principal": principal}
+
     @property
     def unit(self) -> str:
         """What one number of `values` means, for people to read."""

@@ -25,6 +25,17 @@ def photo(batch: int = 1, height: int = 24, width: int = 32) -> torch.Tensor:
     return torch.rand(batch, height, width, 3, generator=torch.Generator().manual_seed(5))
 
 
+def test_fog_thickens_along_the_ray_where_the_focal_length_is_known() -> None:
+    wall = torch.full((1, 3, 5), 10.0)
+    for principal, corner in ((None, (1.0, 2.0)), (torch.tensor([[1.0, 0.0]]), (2.0, 3.0))):
+        depth = depth_from_metres(wall, focal=torch.tensor([[4.0, 2.0]]), principal=principal)
+        _, amount = fog(torch.ones(1, 3, 5, 3), depth, 0.05)
+        ray = 10 * math.sqrt(1 + (corner[1] / 4) ** 2 + (corner[0] / 2) ** 2)
+        assert float(amount[0, 2, 4]) == pytest.approx(1 - math.exp(-0.05 * ray), abs=1e-6)
+    _, amount = fog(torch.ones(1, 3, 5, 3), depth_from_metres(wall), 0.05)
+    assert float(amount[0, 2, 4]) == pytest.approx(1 - math.exp(-0.5), abs=1e-6)
+
+
 # ---------------------------------------------------------------------------------------------- fog
 
 
@@ -63,7 +74,9 @@ def test_height_falloff_equals_the_integral_along_the_ray() -> None:
     for row in range(height):
         slope = (height / 2 - row - 0.5) / 6.0
         z = metres[0, row].double()[:, None]
-        thickness = (torch.exp(-falloff * slope * z * t) * z).mean(1) * beta
+        across = ((torch.arange(width, dtype=torch.float64) - (width - 1) / 2) / 6.0)[:, None]
+        ray = z * (1 + across**2 + slope**2).sqrt()
+        thickness = (torch.exp(-falloff * slope * z * t) * ray).mean(1) * beta
         assert torch.allclose(amount[0, row].double(), 1 - torch.exp(-thickness), atol=1e-5)
 
 
@@ -71,8 +84,9 @@ def test_sky_above_thinning_fog_is_seen_and_below_is_not() -> None:
     depth = depth_from_metres(torch.full((1, 4, 3), torch.inf), focal=3.0)
     _, amount = fog(flat(0.0, 3, height=4), depth, 0.1, "#ffffff", 0.5)
     assert bool(amount.isfinite().all())
-    # Upwards: the integral to infinity is density / (falloff * slope).
-    assert float(amount[0, 0, 0]) == pytest.approx(1 - math.exp(-0.1 / (0.5 * 1.5 / 3)), abs=1e-5)
+    # Upwards: the integral to infinity is density / (falloff * slope), the slope being that along the ray.
+    ray = math.sqrt(1 + (1 / 3) ** 2 + (1.5 / 3) ** 2)
+    assert float(amount[0, 0, 0]) == pytest.approx(1 - math.exp(-0.1 * ray / (0.5 * 1.5 / 3)), abs=1e-5)
     assert float(amount[0, 3, 0]) == 1
 
 

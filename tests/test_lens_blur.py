@@ -134,6 +134,12 @@ def test_focus_by_point_and_by_mask() -> None:
         assert not torch.allclose(got[:, 20:-20, :30], image[:, 20:-20, :30], atol=0.05)
 
 
+def test_a_mask_of_one_half_is_no_empty_mask() -> None:
+    whole, half = torch.ones(1, SIDE, SIDE), torch.full((1, SIDE, SIDE), 0.5)
+    made = [lens_blur(photo(), halves(0.8, 0.2), 10.0, focus_by="mask", mask=mask)[0] for mask in (whole, half)]
+    assert torch.equal(*made)
+
+
 def test_what_is_not_valid_stays_in_focus() -> None:
     values = torch.rand(1, SIDE, SIDE)
     nothing = Depth(values * torch.nan, "ordinal", torch.zeros(1, SIDE, SIDE, dtype=torch.bool))
@@ -141,7 +147,7 @@ def test_what_is_not_valid_stays_in_focus() -> None:
 
 
 def test_blades_make_a_polygon_and_foreground_turns_it() -> None:
-    lens = _Lens(20.0, 3, 0.0)
+    lens = _Lens(20.0, 3, 0.0, torch.device("cpu"))
     last = len(lens.radii) - 1
     behind, before = lens.kernel(-last), lens.kernel(last)
     assert float(behind.sum()) == pytest.approx(1, abs=1e-5)

@@ -61,10 +61,12 @@ def fog(
 
     Light that survives distance z is exp(-density * z), the rest has the fog's colour (Beer-Lambert). density:
     extinction per metre of a metric depth (`to_metric` makes one); for any other, over the whole range from the closest
-    to the farthest pixel (see `distance`). height_falloff: the fog thins out with height by exp(-falloff * height), its
-    density being that at the camera; 0 = the same everywhere. The height follows from the focal length (60 degrees
-    across where it is unknown) and `horizon`, the row of the horizon as a share of the height from the top. Below the
-    camera the fog grows denser. Pixels whose depth is not valid stay as they are.
+    to the farthest pixel (see `distance`). Where a metric depth has a focal length, light goes along the ray of its
+    pixel, which is longer towards the corners than the distance along the optical axis. height_falloff: the fog thins
+    out with height by exp(-falloff * height), its density being that at the camera; 0 = the same everywhere. The height
+    follows from the focal length (60 degrees across where it is unknown) and `horizon`, the row of the horizon as a
+    share of the height from the top. Below the camera the fog grows denser. Pixels whose depth is not valid stay as
+    they are.
 
     Source of the integral over height: https://iquilezles.org/articles/fog/
     """
@@ -80,7 +82,10 @@ def fog(
     amount = pixels.new_empty(count, *pixels.shape[-2:])
     for i in each_picture(count, "Fog"):
         here = nth_depth(depth, i)
-        path = nth(far_off, i)[0].clamp(max=_FARTHEST)
+        path = nth(far_off, i)[0]
+        if here.kind == "metric" and here.focal is not None:
+            path = path * _slant(here)
+        path = path.clamp(max=_FARTHEST)
         if height_falloff:
             path = _through_layers(path, here, height_falloff, horizon)
         thick = -torch.expm1(-density * path) if density else torch.zeros_like(path)
@@ -92,13 +97,26 @@ def fog(
     return picture, amount
 
 
+def _slant(depth: Depth) -> Tensor:
+    """How much longer than its distance along the optical axis the ray of each pixel is: (H,W), at least 1."""
+    camera = depth.camera()
+    assert camera is not None  # noqa: S101 - for the type checker; asked for where there is a focal length
+    height, width = depth.values.shape[1:]
+    fx, fy, cx, cy = camera[0]
+    x = (torch.arange(width, device=depth.values.device) - cx) / fx
+    y = (torch.arange(height, device=depth.values.device) - cy) / fy
+    return (1 + x.square() + y.square()[:, None]).sqrt()
+
+
 def _through_layers(path: Tensor, depth: Depth, falloff: float, horizon: float) -> Tensor:
     """The way through even fog that absorbs as much as `path` (H,W) through fog that thins out with height."""
     height, width = path.shape
-    focal = depth.focal
-    lens = width / 2 / math.tan(math.radians(_FIELD_OF_VIEW / 2)) if focal is None else float(torch.as_tensor(focal))
+    camera = depth.camera()
+    lens = width / 2 / math.tan(math.radians(_FIELD_OF_VIEW / 2)) if camera is None else float(camera[0, 1])
     rows = torch.arange(height, device=path.device, dtype=path.dtype) + 0.5
     climb = falloff * ((horizon * height - rows) / lens)[:, None]  # per unit of distance
+    if camera is not None and depth.kind == "metric":
+        climb = climb / _slant(depth)  # per unit of the ray
     # Going up, the integral of exp(-climb * t) over 0..path is (1 - exp(-climb * path)) / climb.
     steep = climb * path
     level = steep.abs() < 1e-3

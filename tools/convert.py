@@ -344,7 +344,7 @@ def _grey(image: Any) -> Tensor:
 
 
 def _measured(mask: Tensor, like: Tensor) -> Tensor:
-    mask = match_mask(mask, like.shape[1], like.shape[2], like.device) > 0.5
+    mask = match_mask(mask, like.shape[1], like.shape[2], like.device) >= 0.5
     together(picture=len(like), mask=len(mask))
     if len(mask) > len(like):
         raise SignalError(f"the mask has {len(mask)} pictures and the depth picture {len(like)}.")

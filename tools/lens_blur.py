@@ -28,9 +28,10 @@ from .pixels import (
 
 FocusBy = Literal["value", "metres", "point", "mask"]
 
-_SHARP = 0.5  # pixels of radius below which nothing is blurred
-_TILE = 512
-_KEPT = 2**28  # bytes of spread functions kept between tiles
+_SHARP = 0.5  # pixels of radius of the sharpest layer that is blurred
+_STEP = 0.75  # pixels of radius between layers of little blur
+_TILE = 2048  # what is worked on at once: bounds the memory
+_BLOCK = 128  # squares of a layer that are transformed, or left out where nothing of it lies
 _FINE = 6  # samples per pixel and axis along the rim of the aperture
 
 
@@ -79,7 +80,7 @@ def lens_blur(
     count = together(image=len(pixels), depth=len(depth), mask=1 if chosen is None else len(chosen))
     share, low, high = _shares(depth, scope)
     where = _focus(depth, share, low, high, focus_by, focus, point, chosen, count)
-    lens = _Lens(radius, blades, rotation)
+    lens = _Lens(radius, blades, rotation, device or pixels.device)
     gain = 0.95 * highlights
     picture = pixels.new_empty(count, *pixels.shape[-2:], 3)
     amount = pixels.new_empty(count, *pixels.shape[-2:])
@@ -141,7 +142,7 @@ def _focus(
         if focus_by == "mask":
             if mask is None:
                 raise SettingError("focus by mask needs a mask: connect one.")
-            near_by = nth(mask, i)[0] > 0.5
+            near_by = nth(mask, i)[0] >= 0.5
         else:
             check_range("point x", point[0], 0, 1)
             check_range("point y", point[1], 0, 1)
@@ -162,16 +163,18 @@ def _focus(
 class _Lens:
     """The radii of the layers and their spread functions. Layer 0 is sharp, positive ones lie before the focus."""
 
-    def __init__(self, most: float, blades: int, rotation: float) -> None:
-        radii = [0.0]
+    def __init__(self, most: float, blades: int, rotation: float, device: torch.device) -> None:
+        radii = [0.0, min(_SHARP, most)]
         while radii[-1] < most:
-            radii.append(max(radii[-1] + _SHARP, radii[-1] * 1.08))
+            radii.append(max(radii[-1] + _STEP, radii[-1] * 1.08))
         radii[-1] = most
         self.radii = radii
         self.reach = math.ceil(most) + 1
         self.tile = max(_TILE, 2 * self.reach)
+        self.block = max(_BLOCK, 2 * self.reach)
+        self.device = device
         self._blades, self._turn = blades, math.radians(rotation)
-        self._spectra: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        self._spectra: dict[int, Tensor] = {}
 
     def layer(self, signed: Tensor) -> Tensor:
         """The layer of each signed radius (H,W), int16."""
@@ -195,35 +198,49 @@ class _Lens:
         spread = F.avg_pool2d(inside.float()[None, None], _FINE)[0, 0]
         return (spread if layer < 0 else spread.flip(0, 1)) / spread.sum()
 
-    def spread(self, planes: Tensor, layer: int) -> Tensor:
-        """Planes (C,h,w) with every point spread as `layer` does; what leaves the frame is lost."""
-        return self._convolve(planes, layer, lambda: self.kernel(layer))
+    def spread(self, light: Tensor, layer: Tensor, this: int, into: Tensor) -> list[tuple[slice, slice]]:
+        """Add what the part of a picture in one layer spreads to `into` (4,H,W): light times coverage, and coverage.
+
+        light (3,H,W); layer (H,W). Returns the places that may have changed, which do not overlap. Only squares that
+        hold some of the layer are transformed, each by itself: it stays in the processor's cache. What leaves the frame
+        is lost.
+        """
+        height, width = layer.shape
+        side, reach = self.block, math.ceil(self.radii[abs(this)])
+        size = _fast(side + 2 * reach)
+        spectrum = self._spectrum(this, size)
+        touched: set[tuple[int, int]] = set()
+        for top in range(0, height, side):
+            for left in range(0, width, side):
+                at = slice(top, min(top + side, height)), slice(left, min(left + side, width))
+                mine = layer[at] == this
+                if not bool(mine.any()):
+                    continue
+                held = torch.cat([light[(slice(None), *at)] * mine, mine[None].to(light)])
+                made = torch.fft.irfft2(torch.fft.rfft2(held, (size, size)) * spectrum, (size, size))
+                # The kernel's middle lies at `reach`: what comes begins that much before the square.
+                y, x = max(top - reach, 0), max(left - reach, 0)
+                bottom, right = min(at[0].stop + reach, height), min(at[1].stop + reach, width)
+                from_y, from_x = y - top + reach, x - left + reach
+                into[:, y:bottom, x:right] += made[:, from_y : from_y + bottom - y, from_x : from_x + right - x]
+                rows = range(y // side * side, bottom, side)
+                columns = range(x // side * side, right, side)
+                touched.update((r, c) for r in rows for c in columns)
+        return [(slice(r, min(r + side, height)), slice(c, min(c + side, width))) for r, c in touched]
+
+    def _spectrum(self, this: int, size: int) -> Tensor:
+        if (kept := self._spectra.get(this)) is None:
+            kept = self._spectra[this] = torch.fft.rfft2(self.kernel(this), (size, size)).to(self.device)
+        return kept
 
     def surround(self, planes: Tensor) -> Tensor:
         """Planes (C,h,w) spread over a cone as wide as the widest blur."""
-
-        def cone() -> Tensor:
-            at = torch.arange(-self.reach, self.reach + 1).float()
-            weight = (self.reach + 1 - torch.hypot(at[None, :], at[:, None])).clamp_min(0)
-            return weight / weight.sum()
-
-        return self._convolve(planes, 0, cone)
-
-    def _convolve(self, planes: Tensor, key: int, make: Any) -> Tensor:
         height, width = planes.shape[-2:]
-        # Room for what leaves the frame, and for the kernel itself.
-        size = tuple(_fast(max(side, self.reach + 1) + self.reach) for side in (height, width))
-        spectrum = self._spectra.get((key, size))
-        if spectrum is None:
-            kernel = make().to(planes.device)
-            reach = kernel.shape[0] // 2
-            padded = F.pad(kernel, (0, size[1] - kernel.shape[1], 0, size[0] - kernel.shape[0]))
-            spectrum = torch.fft.rfft2(padded.roll((-reach, -reach), (0, 1)))
-            if len(self._spectra) * spectrum.nbytes > _KEPT:
-                self._spectra.clear()
-            self._spectra[key, size] = spectrum
-        made = torch.fft.irfft2(torch.fft.rfft2(planes, size) * spectrum, size)
-        return made[:, :height, :width]
+        at = torch.arange(-self.reach, self.reach + 1, device=planes.device, dtype=torch.float32)
+        weight = (self.reach + 1 - torch.hypot(at[None, :], at[:, None])).clamp_min(0)
+        size = tuple(_fast(side + 2 * self.reach) for side in (height, width))
+        made = torch.fft.irfft2(torch.fft.rfft2(planes, size) * torch.fft.rfft2(weight / weight.sum(), size), size)
+        return made[:, self.reach : self.reach + height, self.reach : self.reach + width]
 
 
 def _fast(length: int) -> int:
@@ -288,15 +305,24 @@ def _over(layers: list[int], light: Tensor, layer: Tensor, lens: _Lens) -> Tenso
     Layers that touch are parts of one surface, so each fills what the ones before it left free, and no more.
     """
     total = torch.zeros(4, *layer.shape, device=light.device)
+    spread = torch.zeros_like(total)
     for this in layers:
-        mine = (layer == this).to(light)
-        spread = torch.cat([light * mine, mine[None]])
-        if this:
-            spread = lens.spread(spread, this)
-        cover = spread[3].clamp(0, 1)
-        free = (1 - total[3]).clamp_min(0)
-        # Less than this is rounding of the Fourier transform.
-        part = torch.minimum(cover, free) * (cover > 1e-6)
-        total[:3] += spread[:3].clamp_min(0) * (part / cover.clamp_min(1e-6))
-        total[3] += part
+        if not this:
+            mine = (layer == this).to(light)
+            _fill(total, torch.cat([light * mine, mine[None]]))
+            continue
+        for rows, columns in lens.spread(light, layer, this, spread):
+            piece = spread[:, rows, columns]
+            _fill(total[:, rows, columns], piece)
+            piece.zero_()
     return total
+
+
+def _fill(total: Tensor, piece: Tensor) -> None:
+    """Lay a piece behind what is there, both (4,h,w): it shows as far as that leaves room."""
+    cover = piece[3]
+    room = torch.minimum(cover.clamp(0, 1), (1 - total[3]).clamp_min_(0))
+    # Less than this is rounding of the Fourier transform.
+    room.mul_(cover > 1e-6)
+    total[:3].addcmul_(piece[:3], room / cover.clamp(1e-6, 1))
+    total[3] += room

@@ -46,7 +46,7 @@ def nth_depth(depth: Depth, place: int) -> Depth:
 def match_depth(depth: Depth, like: Tensor) -> Depth:
     """`depth` at the height and width of the picture `like` (B,3,H,W), and on its device.
 
-    Bilinear, antialiased when it shrinks; values that are not valid take no part. The focal length follows.
+    Bilinear, antialiased when it shrinks; values that are not valid take no part. The camera follows.
     """
     height, width = like.shape[-2:]
     depth = depth.to(like.device)
@@ -59,12 +59,13 @@ def match_depth(depth: Depth, like: Tensor) -> Depth:
             "The depth is %dx%d and the picture %dx%d: their shapes differ, so the depth is stretched.",
             old_width, old_height, width, height,
         )  # fmt: skip
-    focal = None if depth.focal is None else depth.focal * (width / old_width)
+    sure = None if depth.confidence is None else _resize(depth.confidence, height, width)
+    same = {**depth.lens_at(height, width), "confidence": sure}
     if depth.valid is None:
-        return replace(depth, values=_resize(depth.values, height, width), focal=focal)
+        return replace(depth, values=_resize(depth.values, height, width), **same)
     weight = _resize(depth.valid.float(), height, width)
     values = _resize(depth.values.masked_fill(~depth.valid, 0.0), height, width) / weight.clamp_min(1e-6)
-    return replace(depth, values=values, valid=weight >= 0.5, focal=focal)
+    return replace(depth, values=values, valid=weight >= 0.5, **same)
 
 
 def match_mask(mask: Tensor, height: int, width: int, device: torch.device | None = None) -> Tensor:

@@ -182,7 +182,7 @@ def _regions(
     masks = regions if regions.ndim == 3 else regions[None]
     each = len(masks) // count if len(masks) > 1 else 1
     first = place * each if len(masks) > 1 else 0
-    binary = match_mask(masks[first : first + each], height, width, device) > 0.5
+    binary = match_mask(masks[first : first + each], height, width, device) >= 0.5
     above = torch.zeros_like(binary[0])
     made = []
     for n in reversed(range(each)):

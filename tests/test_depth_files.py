@@ -178,11 +178,19 @@ def exr_file(channels: dict[str, np.ndarray], compression: int = 0) -> bytes:
 
 @pytest.mark.parametrize("compression", [0, 2])
 @pytest.mark.parametrize(
-    "names", [["Z"], ["A", "B", "G", "R", "Z"], ["ViewLayer.Combined.R", "ViewLayer.Depth.Z"], ["Y"], ["R", "depth.V"]]
+    "names",
+    [
+        ["Z"],
+        ["A", "B", "G", "R", "Z"],
+        ["ViewLayer.Combined.R", "ViewLayer.Depth.Z"],
+        ["Y"],
+        ["R", "depth.V"],
+        ["R", "q.V"],
+    ],
 )
 def test_exr_of_renderers(names: list[str], compression: int) -> None:
     rng = np.random.default_rng(3)
-    wanted = next((n for n in names if n[-1] in "ZY"), None)
+    wanted = next((n for n in names if n[-1] in "ZY" or n == "depth.V"), None)
     made = {n: np.round(rng.random((11, 40)) * 9, 1).astype(np.float32) for n in names}
     data = exr_file(made, compression)
     if wanted is None:

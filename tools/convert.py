@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..annotator.pictures import as_pixels
+from ..annotator.pictures import as_pictures, as_pixels
 from ..errors import PictureError, SettingError, SignalError
-from ..signals import Depth, DepthKind, DepthLook, files
+from ..signals import Depth, DepthKind, DepthLook, files, foreign
 from ..signals.depth import depth_from_metres
 from .pixels import check_choice, check_range, match_mask, nth, together
 
@@ -50,11 +51,13 @@ def depth_from_image(
     this picture's width; with `focal` (pixels) and `baseline` (metres) it becomes metric, without it is affine.
     near: what is drawn close; "auto" = white for inverse and disparity, black for metric. Where the other end of the
     grey scale is close, 1 - grey is scaled instead. valid: MASK of what was measured, above 0.5; None = everywhere.
+    Transparent pixels of an RGBA picture are not valid.
 
     A picture of 8 bits is told in the log and in `source`. Raises PictureError for a coloured picture (a colour map
     cannot be turned back), SettingError for a scale or unit that means nothing.
     """
     check_choice("near", near, get_args(Near))
+    image, seen = _straight(image)
     grey = _grey(image)
     coarse = bool(((grey * 255).round() / 255 - grey).abs().amax() < 1e-6)
     source = "a picture of 8 bits" if coarse else "a picture"
@@ -62,7 +65,7 @@ def depth_from_image(
         _log.warning("The depth picture has 8 bits: its distances come in 255 coarse steps. Use a 16-bit PNG or EXR.")
     if near == ("black" if meaning != "metric" else "white"):
         grey = 1 - grey
-    measured = None if valid is None else _measured(valid, grey)
+    measured = seen if valid is None else _measured(valid, grey) if seen is None else _measured(valid, grey) & seen
     return depth_from_numbers(grey, meaning, scale, unit, focal, baseline, measured, source)
 
 
@@ -78,7 +81,8 @@ def depth_from_numbers(
 ) -> Depth:
     """The depth in bare numbers (B,H,W) times `scale`; meaning, unit, focal and baseline as in `depth_from_image`.
 
-    valid: bool (B,H,W) or None. NaN is not valid, and neither is a negative number unless it is relative.
+    valid: bool (B,H,W) or None. NaN is not valid, and neither is a disparity of 0, nor a negative number unless it is
+    relative.
     """
     check_choice("meaning", meaning, get_args(Meaning))
     check_choice("unit", unit, get_args(Unit))
@@ -93,6 +97,9 @@ def depth_from_numbers(
         return _depth(-numbers, known, "affine_depth", focal, source)
     known &= numbers.isfinite()
     metric = unit != "relative" if meaning == "inverse" else focal is not None and baseline is not None
+    if meaning == "disparity":
+        # Files and matchers write 0 where they know nothing; a camera pair that looks in parallel sees none below it.
+        known &= numbers != 0
     if metric:
         known &= numbers >= 0
         if meaning == "disparity":
@@ -107,28 +114,41 @@ def depth_from_file(
     meaning: Meaning | Literal["as saved"] = "as saved",
     scale: float = 1.0,
     unit: Unit = "m",
+    channel: str = "",
+    reading: foreign.Reading = "plain",
 ) -> Depth:
-    """The depth in a PNG, EXR, npz or safetensors file.
+    """The depth in a file: of Fathom, or of another program, whose numbers the arguments explain.
 
     meaning: "as saved" = the file was written by Fathom and says it itself. Otherwise what the numbers of another
-    program's PNG or EXR are: as they stand in the file (0..65535 in a 16-bit PNG, where 0 = not measured) times
-    `scale` in `unit`, see `depth_from_image`. A sensor's PNG in millimetres is "metric", 1.0, "mm"; a renderer's EXR is
-    "metric", 1.0, "m". Raises SignalError or FathomError as `signals.files.load_depth` does, and PictureError for an
-    8-bit PNG that is said to hold distances.
+    program's PNG, EXR, TIFF, PFM, PGM, npy or npz are: as they stand in the file (0..65535 in a 16-bit PNG) times
+    `scale` in `unit`, see `depth_from_image`. A sensor's PNG in millimetres is "metric", 1.0, "mm"; a renderer's EXR
+    and a float TIFF in metres are "metric", 1.0, "m". channel, reading: as in `signals.foreign.read_numbers`.
+
+    Of whole numbers 0 is not measured; the other marks of no measurement are those of `foreign.without_marks`. Raises
+    SignalError, SettingError or FathomError as `signals.files.load_depth` and `read_numbers` do, and PictureError for
+    an 8-bit file that is said to hold distances.
     """
     path = Path(path)
     if meaning == "as saved":
+        if channel or reading != "plain":
+            raise SettingError("channel and reading are for other programs' files: choose the meaning of the numbers.")
         return files.load_depth(path)
-    if path.suffix.lower() not in (".png", ".exr"):
-        raise SettingError(f'{path.suffix} files say what they hold: choose the meaning "as saved" for {path.name}.')
-    plane, bits, _ = files.read_plane(path)
-    if bits < 16 and meaning == "metric" and unit != "relative":
+    check_choice("meaning", meaning, get_args(Meaning))
+    if path.suffix.lower() == ".safetensors":
+        raise SettingError(f'safetensors files say what they hold: choose the meaning "as saved" for {path.name}.')
+    numbers = foreign.read_numbers(path, channel, reading)
+    if numbers.whole and numbers.bits < 16 and meaning == "metric" and unit != "relative":
         raise PictureError(
-            f"{path.name} has {bits} bits, so it cannot hold distances in {unit}: a 16-bit PNG was likely saved as an "
-            "ordinary picture. Use the original file, or load it as relative."
+            f"{path.name} has {numbers.bits} bits, so it cannot hold distances in {unit}: a 16-bit file was likely "
+            "saved as an ordinary picture. Use the original file, or load it as relative."
         )
-    valid = None if path.suffix.lower() == ".exr" else plane[None] > 0
-    return depth_from_numbers(plane[None], meaning, scale, unit, valid=valid, source=path.name)
+    if meaning == "metric" and reading == "plain":
+        foreign.told_rotated(numbers, path.name)
+    values, valid = foreign.without_marks(numbers, meaning, path.name)
+    if numbers.whole:
+        valid = valid & (values != 0)
+    source = f"{path.name}: {numbers.name}" if numbers.name else path.name
+    return depth_from_numbers(values, meaning, scale, unit, valid=valid, source=source)
 
 
 def depth_from_geometry(geometry: Mapping[str, Any], units: Literal["metres", "relative"] = "metres") -> Depth:
@@ -237,6 +257,7 @@ def to_metric(
     """A metric Depth from any depth that can become one, and the fit if points were used.
 
     metric: as it is. affine: by `near` and `far`, the metres of the closest and farthest valid pixel of each picture;
+    lone pixels far beyond all others do not count as such and take the end (`without_hot_pixels`);
     or by a least squares fit to `points`, rows (x, y, metres) with x and y in pixels of this map, at least two,
     applied to every picture. Pixels that the fit puts behind infinity become infinitely far, those it puts at or
     behind the camera not valid.
@@ -251,10 +272,52 @@ def to_metric(
     if depth.kind == "metric" and near is None and far is None:
         return depth, None
     valid = depth.valid
-    inverse = depth.inverse(near, far)
+    inverse = without_hot_pixels(depth).inverse(near, far)
     if valid is not None:
         inverse = inverse.masked_fill(~valid, 0.0)
     return replace(depth, values=inverse, kind="metric", look=DepthLook("metres")), None
+
+
+def without_hot_pixels(depth: Depth) -> Depth:
+    """The depth with lone pixels that stand far out moved to the ends of all others; itself where there are none.
+
+    Far out is a tenth of the range of all but the outermost thousandth (at least 4 pixels) at either end; lone are
+    fewer than 4 such pixels within 5x5. How many, and in which picture, is told in the log.
+    """
+    pictures, changed = [], False
+    for place in range(len(depth)):
+        values = depth.values[place]
+        seen = values.flatten() if depth.valid is None else values[depth.valid[place]]
+        rank = max(4, len(seen) // 1000)
+        if len(seen) < 64:
+            pictures.append(values)
+            continue
+        low, high = seen.kthvalue(rank).values, seen.kthvalue(len(seen) + 1 - rank).values
+        margin = 0.1 * (high - low)
+        hot = _lone(values > high + margin, depth.valid, place) | _lone(values < low - margin, depth.valid, place)
+        count = int(hot.sum())
+        if count:
+            kept = values[~hot] if depth.valid is None else values[~hot & depth.valid[place]]
+            values = torch.where(hot, values.clamp(kept.amin(), kept.amax()), values)
+            _log.warning(
+                "%d lone pixels of picture %d stand far out from all others (as hot pixels do): they do not count as "
+                "its closest or farthest.",
+                count,
+                place + 1,
+            )
+            changed = True
+        pictures.append(values)
+    return replace(depth, values=torch.stack(pictures)) if changed else depth
+
+
+def _lone(out: Tensor, valid: Tensor | None, place: int) -> Tensor:
+    """The pixels (H,W) of `out` that have fewer than 3 others of it within 5x5."""
+    if valid is not None:
+        out = out & valid[place]
+    if not bool(out.any()):
+        return out
+    beside = F.avg_pool2d(out[None, None].float(), 5, 1, 2, count_include_pad=True)[0, 0] * 25
+    return out & (beside < 3.5)
 
 
 def convert_depth(
@@ -330,6 +393,15 @@ def parse_points(text: str) -> list[list[float]]:
 
 
 # ---------------------------------------------------------------------------------------------- helpers
+
+
+def _straight(image: Any) -> tuple[Any, Tensor | None]:
+    """The picture without its transparency, and which pixels (B,H,W) are not transparent, None = all."""
+    pictures = as_pictures(image)
+    if pictures.shape[-1] != 4:
+        return pictures, None
+    seen = pictures[..., 3] > 0
+    return pictures[..., :3], None if bool(seen.all()) else seen
 
 
 def _grey(image: Any) -> Tensor:

@@ -100,7 +100,7 @@ class _Bar:
 def open_picture(path: Path) -> Any:
     """A photo as a PIL image or a tensor (1,H,W,3), upright, in sRGB. Raises PictureError naming the file and what is
     wrong with it."""
-    from .mass.decode import decode
+    from .annotator.decode import decode
 
     if not path.exists():
         raise PictureError(f"there is no file {path}.")

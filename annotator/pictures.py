@@ -14,10 +14,16 @@ def as_pictures(image: Any) -> Tensor:
     """Any picture as a tensor (B,H,W,1|3|4), floating point or uint8, as it came: checked, neither changed nor copied.
 
     image: a torch tensor (B,H,W,C) with 1 (grey), 3 (RGB) or 4 (RGBA) channels, floating point in 0..1 or uint8;
-    or a PIL image. Raises PictureError for any other type or shape, an empty batch, NaN or infinite values.
+    or a PIL image (of modes I and F those whose range tells what is white). Raises PictureError for any other type or
+    shape, sparse or nested tensors, an empty batch, NaN or infinite values, and a PIL image that cannot be read.
     """
     if not isinstance(image, Tensor):
         image = _from_pil(image)
+    if image.is_nested or image.layout != torch.strided:
+        raise PictureError(
+            "a picture must be a dense tensor (B,H,W,C), got a "
+            f"{'nested' if image.is_nested else 'sparse'} one: use .to_dense(), or one picture at a time."
+        )
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         hint = " One picture is a batch of one: image[None]." if image.ndim == 3 else ""
         raise PictureError(
@@ -68,6 +74,37 @@ def to_pixels(image: Tensor) -> Tensor:
     return image.permute(0, 3, 1, 2)
 
 
+def in_unit_range(numbers: Any, name: str = "the picture") -> Any:
+    """Whole or floating point numbers of a grey or colour picture, a numpy array, as float32 with white at 1.
+
+    uint8 and uint16 fill their own range, and so does uint32 that goes beyond 16 bits; floating point is taken as it is
+    up to 2, and as 0..255 where it holds whole numbers alone up to there. Raises PictureError for everything else: what
+    is white cannot be told then.
+    """
+    import numpy as np
+
+    kind = numbers.dtype
+    if kind.kind == "u" and kind.itemsize < 4:
+        return numbers.astype(np.float32) / np.iinfo(kind).max
+    seen = numbers[np.isfinite(numbers)] if kind.kind == "f" else numbers
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
+    if kind.kind == "f":
+        if -2 <= low and high <= 2:
+            return numbers.astype(np.float32)
+        if 0 <= low and high <= 255 and bool((seen == np.rint(seen)).all()):
+            return (numbers / 255).astype(np.float32)
+    elif low == high == 0:
+        return numbers.astype(np.float32)
+    elif kind == np.uint32 and high > 65535:
+        return (numbers / (2**32 - 1)).astype(np.float32)
+    elif low >= 0 and 255 < high <= 65535 and kind.itemsize < 8:
+        return (numbers / 65535).astype(np.float32)
+    raise PictureError(
+        f"{name} holds {kind} numbers from {low:g} to {high:g}, so what is white cannot be told: 1, 255, 65535 or "
+        "another number. Divide them by the number that is white, and give a picture in 0..1 or of 8 or 16 bits."
+    )
+
+
 def _from_pil(image: Any) -> Tensor:
     from PIL import Image
 
@@ -78,9 +115,18 @@ def _from_pil(image: Any) -> Tensor:
         )
     import numpy as np
 
-    if image.mode.startswith(("I", "F")):
-        array = np.asarray(image, dtype=np.float32)
-        # PIL keeps 16-bit grey as integers in one of its I modes.
-        return torch.from_numpy(array / 65535 if image.mode.startswith("I") else array.copy())[None, :, :, None]
-    wanted = "RGBA" if "A" in image.mode or "transparency" in image.info else "RGB"
-    return torch.from_numpy(np.array(image.convert(wanted)))[None]
+    try:
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+            # PIL keeps 16-bit grey as integers in one of its I modes.
+            array = np.asarray(image, dtype=np.float32) / 65535
+        elif image.mode in ("I", "F"):
+            array = in_unit_range(np.asarray(image))
+        else:
+            wanted = "RGBA" if "A" in image.mode or "transparency" in image.info else "RGB"
+            return torch.from_numpy(np.array(image.convert(wanted)))[None]
+    except PictureError:
+        raise
+    except (OSError, ValueError, SyntaxError, TypeError, AttributeError, EOFError, MemoryError) as error:
+        # Pillow reads a file at the first use: it may be closed, gone or cut off by then.
+        raise PictureError(f"the PIL image cannot be read: {error}. Open it anew, and keep its file open.") from error
+    return torch.from_numpy(np.array(array))[None, :, :, None]

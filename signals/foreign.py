@@ -184,7 +184,7 @@ def _png(data: bytes, channel: str) -> Numbers:
         raise SignalError("the PNG file is truncated.")
     width, height, bits, kind = struct.unpack_from(">IIBB", data, 16)
     _check_size("PNG", width, height)
-    array = _deep_png(data) if bits == 16 and kind != 0 else _plain_png(data)
+    array = deep_png(data) if bits == 16 and kind != 0 else _plain_png(data)
     array = array.reshape(height, width, -1)
     colours = array.shape[2] - (array.shape[2] in (2, 4))
     alpha = torch.from_numpy(array[..., -1] > 0)[None] if array.shape[2] in (2, 4) else None
@@ -211,8 +211,11 @@ def _plain_png(data: bytes) -> Any:
         raise SignalError("the PNG file is larger than Pillow's limit: cut it into pieces.") from None
 
 
-def _deep_png(data: bytes) -> Any:
-    """16-bit PNG with colours or transparency, of which Pillow keeps the upper 8 bits."""
+def deep_png(data: bytes) -> Any:
+    """A 16-bit PNG with colours or transparency, of which Pillow keeps the upper 8 bits: numpy uint16 (H,W,1..4).
+
+    Raises SignalError when it is damaged. What is cut off must be found out before: FFmpeg fills it with black.
+    """
     from av import Packet
     from av.codec import CodecContext
     from av.error import FFmpegError

@@ -227,13 +227,19 @@ def mesh(
 
 @app.command()
 def convert(
-    depth: Annotated[Path, typer.Argument(help="A depth: PNG, EXR, npz or safetensors.", show_default=False)],
+    depth: Annotated[
+        Path, typer.Argument(help="PNG, EXR, TIFF, PFM, PGM, npy, npz or safetensors.", show_default=False)
+    ],
     out: Out,
     meaning: Annotated[
         str, typer.Option(help="What another program's numbers are: inverse, metric or disparity.")
     ] = "as saved",
     scale: Annotated[float, typer.Option(help="What one step of its numbers is, in the unit.")] = 1.0,
     unit: Annotated[str, typer.Option(help="m, cm, mm, ... or relative.")] = "m",
+    channel: Annotated[
+        str, typer.Option(help="Of several: an EXR channel, an npz array, a TIFF page. Empty = the depth.")
+    ] = "",
+    reading: Annotated[str, typer.Option(help="plain, or SUN RGB-D for that data set's PNG.")] = "plain",
     near: Near = None,
     far: Far = None,
     metres: Annotated[bool, typer.Option(help="For EXR: write metres, as renderers do, instead of 1/metre.")] = False,
@@ -242,8 +248,8 @@ def convert(
     from .signals.files import save_depth
     from .tools.convert import convert_depth, depth_from_file
 
-    said: Any = (meaning, unit)
-    held = depth_from_file(depth, said[0], scale, said[1])
+    said: Any = (meaning, unit, reading)
+    held = depth_from_file(depth, said[0], scale, said[1], channel, said[2])
     if near is not None or far is not None:
         held = convert_depth(held, "metric", near, far)[0]
     _folder(out)

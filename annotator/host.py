@@ -14,7 +14,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -120,8 +120,19 @@ def input_files(suffixes: tuple[str, ...]) -> list[str]:
         return []
     import folder_paths  # pyright: ignore[reportMissingImports]
 
-    listed = os.scandir(folder_paths.get_input_directory())
-    return sorted(e.name for e in listed if e.name.lower().endswith(suffixes) and e.is_file())
+    return sorted(_files_of(folder_paths.get_input_directory(), suffixes))
+
+
+def _files_of(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        # What cannot be looked at, such as a link that leads to itself, is left out of the list, not the list out.
+        with suppress(OSError):
+            if entry.name.lower().endswith(suffixes) and entry.is_file():
+                yield entry.name
 
 
 def input_file(name: str) -> Path:
@@ -136,7 +147,9 @@ def input_file(name: str) -> Path:
 
         path = Path(folder_paths.get_annotated_filepath(name)).resolve()
         places = (
-            folder_paths.get_input_directory(), folder_paths.get_output_directory(), folder_paths.get_temp_directory()
+            folder_paths.get_input_directory(),
+            folder_paths.get_output_directory(),
+            folder_paths.get_temp_directory(),
         )
         if not any(path.is_relative_to(Path(place).resolve()) for place in places):
             raise PictureError(
@@ -155,6 +168,9 @@ def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> tu
     outside the folder.
     """
     root = output_folder()
+    name = prefix.replace("\\", "/").rpartition("/")[2].strip()
+    if not name or name.startswith(".") or "\0" in prefix:
+        raise SettingError(f"the prefix {prefix!r} names no file: give a name that begins with no dot, or folder/name.")
     if not (root / prefix).resolve().is_relative_to(root.resolve()):
         raise SettingError(f"the prefix {prefix!r} leads outside the output folder: give a name, or folder/name.")
     if inside_comfyui():

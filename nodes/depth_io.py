@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 from ..annotator import host
-from ..signals import Depth
+from ..signals import Depth, foreign
 from ..signals.files import FORMATS, fingerprint, save_series
 from ..tools import convert
 from .base import Node
 from .fields import SCOPE, UNKNOWN, FromFile, advanced, depth_input, metres, number
 
 CATEGORY = "Fathom/Depth In and Out"
+# The front end rounds to the digits of the step, and scales such as 1/256 and 1/65535 need them all.
+FINE = 1e-9
 
 
 class FathomDepthFromImage(Node):
@@ -39,7 +41,7 @@ class FathomDepthFromImage(Node):
                         "distance. disparity: the shift between two cameras, in pixels.",
                     },
                 ),
-                "scale": number(1.0, 1e-9, 1e9, 0.001, "What white (1.0) stands for, in the unit."),
+                "scale": number(1.0, 1e-9, 1e9, FINE, "What white (1.0) stands for, in the unit."),
                 "unit": (
                     ["relative", *convert.METRES],
                     {
@@ -322,9 +324,11 @@ class FathomLoadDepth(FromFile):
     """Depth from a file of the input folder."""
 
     DISPLAY_NAME = "Fathom Load Depth"
-    DESCRIPTION = "Loads a depth that Fathom saved, or the depth in another program's 16-bit PNG or EXR file."
+    DESCRIPTION = (
+        "Loads a depth that Fathom saved, or the depth in another program's file: PNG, EXR, TIFF, PFM, PGM, npy or npz."
+    )
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["import depth", "16-bit png", "exr", "z channel", "npz", "read depth"]
+    SEARCH_ALIASES = ["import depth", "16-bit png", "exr", "tiff", "pfm", "z channel", "npz", "read depth"]
     RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
     RETURN_NAMES = ("depth", "image")
     OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
@@ -334,11 +338,11 @@ class FathomLoadDepth(FromFile):
         return {
             "required": {
                 "file": (
-                    host.input_files(tuple(FORMATS.values())),
+                    host.input_files(tuple(dict.fromkeys((*FORMATS.values(), *foreign.SUFFIXES)))),
                     {
                         "image_upload": True,
-                        "tooltip": "A PNG, EXR, npz or safetensors file in ComfyUI's input folder. PNG can be uploaded "
-                        "here; put other files into the folder.",
+                        "tooltip": "A file in ComfyUI's input folder: safetensors, npz, PNG, EXR, TIFF, PFM, PGM or "
+                        "npy. PNG can be uploaded here; put other files into the folder.",
                     },
                 ),
             },
@@ -351,12 +355,28 @@ class FathomLoadDepth(FromFile):
                         "numbers are: 1/distance, distance, or disparity.",
                     },
                 ),
-                "scale": number(1.0, 1e-9, 1e9, 0.001, "For other programs' files: what the number 1 stands for."),
+                "scale": number(1.0, 1e-9, 1e9, FINE, "For other programs' files: what the number 1 stands for."),
                 "unit": (
                     ["relative", *convert.METRES],
                     {
                         "default": "m",
                         "tooltip": "For other programs' files: the unit of the scale. Depth cameras often write mm.",
+                    },
+                ),
+                "channel": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "For other programs' files that hold several: an EXR channel such as "
+                        "ViewLayer.Depth.Z, an array of an npz, a page of a TIFF from 0. Empty = the depth.",
+                    },
+                ),
+                "reading": (
+                    list(get_args(foreign.Reading)),
+                    {
+                        "default": "plain",
+                        "tooltip": "plain: numbers as they stand. SUN RGB-D: 16-bit PNG of that data set, whose bits "
+                        "are rotated.",
                     },
                 ),
             },
@@ -366,9 +386,17 @@ class FathomLoadDepth(FromFile):
     def IS_CHANGED(cls, file: str, **_: Any) -> str:
         return fingerprint(host.input_file(file))
 
-    def execute(self, file: str, meaning: str = "as saved", scale: float = 1.0, unit: str = "m") -> tuple[Depth, Any]:
+    def execute(
+        self,
+        file: str,
+        meaning: str = "as saved",
+        scale: float = 1.0,
+        unit: str = "m",
+        channel: str = "",
+        reading: str = "plain",
+    ) -> tuple[Depth, Any]:
         made: Any = convert.depth_from_file
-        depth = made(host.input_file(file), meaning, scale, unit)
+        depth = made(host.input_file(file), meaning, scale, unit, channel, reading)
         return depth, depth.to_image()
 
 

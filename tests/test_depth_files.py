@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from exr_files import exr_file
 
 from fathom import Depth, FathomError, SettingError, SignalError
 from fathom.signals import DepthLook, codec, exr, files
@@ -140,40 +139,6 @@ def test_exr_in_metres_for_other_programs(tmp_path: Path) -> None:
     assert torch.allclose(back.values, depth.values, rtol=1.2e-7, atol=0)
     with pytest.raises(SignalError, match="near and far"):
         save_depth(random_depth(), tmp_path / "n.exr", metres=True)
-
-
-def exr_file(channels: dict[str, np.ndarray], compression: int = 0) -> bytes:
-    """A small scan line EXR file as the format's description says, of any channels, not compressed or ZIPS."""
-    height, width = next(iter(channels.values())).shape
-    names = sorted(channels)
-    half = {n: channels[n].dtype == np.float16 for n in names}
-
-    def attribute(name: str, kind: str, data: bytes) -> bytes:
-        return name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<I", len(data)) + data
-
-    listed = b"".join(n.encode() + b"\0" + struct.pack("<iiii", 1 if half[n] else 2, 0, 1, 1) for n in names) + b"\0"
-    window = struct.pack("<4i", 0, 0, width - 1, height - 1)
-    head = b"\x76\x2f\x31\x01" + struct.pack("<I", 2)
-    head += attribute("channels", "chlist", listed) + attribute("compression", "compression", bytes([compression]))
-    head += attribute("dataWindow", "box2i", window) + attribute("displayWindow", "box2i", window)
-    head += attribute("lineOrder", "lineOrder", b"\0") + attribute("pixelAspectRatio", "float", struct.pack("<f", 1))
-    head += attribute("screenWindowCenter", "v2f", bytes(8))
-    head += attribute("screenWindowWidth", "float", struct.pack("<f", 1)) + b"\0"
-    chunks = []
-    for row in range(height):
-        data = b"".join(channels[n][row].tobytes() for n in names)
-        if compression == 2:
-            plain = np.frombuffer(data, np.uint8)
-            mixed = np.concatenate([plain[::2], plain[1::2]]).astype(np.int16)
-            mixed[1:] = (np.diff(mixed) + 128 + 256) % 256
-            packed = zlib.compress(mixed.astype(np.uint8).tobytes())
-            data = packed if len(packed) < len(data) else data
-        chunks.append(struct.pack("<iI", row, len(data)) + data)
-    at, table = len(head) + 8 * height, b""
-    for chunk in chunks:
-        table += struct.pack("<Q", at)
-        at += len(chunk)
-    return head + table + b"".join(chunks)
 
 
 @pytest.mark.parametrize("compression", [0, 2])

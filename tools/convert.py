@@ -81,8 +81,8 @@ def depth_from_numbers(
 ) -> Depth:
     """The depth in bare numbers (B,H,W) times `scale`; meaning, unit, focal and baseline as in `depth_from_image`.
 
-    valid: bool (B,H,W) or None. NaN is not valid, and neither is a disparity of 0, nor a negative number unless it is
-    relative.
+    valid: bool (B,H,W) or None. NaN is not valid, and neither is a negative number unless it is relative, nor a
+    disparity of 0 unless others are negative, as of converged cameras.
     """
     check_choice("meaning", meaning, get_args(Meaning))
     check_choice("unit", unit, get_args(Unit))
@@ -98,8 +98,8 @@ def depth_from_numbers(
     known &= numbers.isfinite()
     metric = unit != "relative" if meaning == "inverse" else focal is not None and baseline is not None
     if meaning == "disparity":
-        # Files and matchers write 0 where they know nothing; a camera pair that looks in parallel sees none below it.
-        known &= numbers != 0
+        # Files and matchers write 0 where they know nothing; of a converged pair, with both signs, it is a disparity.
+        known &= (numbers > 0) if metric or not bool((numbers[known] < 0).any()) else known
     if metric:
         known &= numbers >= 0
         if meaning == "disparity":
@@ -145,7 +145,7 @@ def depth_from_file(
     if meaning == "metric" and reading == "plain":
         foreign.told_rotated(numbers, path.name)
     values, valid = foreign.without_marks(numbers, meaning, path.name)
-    if numbers.whole:
+    if numbers.whole and not (meaning == "disparity" and bool((values[valid] < 0).any())):
         valid = valid & (values != 0)
     source = f"{path.name}: {numbers.name}" if numbers.name else path.name
     return depth_from_numbers(values, meaning, scale, unit, valid=valid, source=source)

@@ -193,7 +193,13 @@ def _png(data: bytes, channel: str) -> Numbers:
         alpha = None
     if alpha is not None:
         _log.info("%d transparent pixels are not valid.", int((~alpha).sum()))
-    return Numbers(_tensor(grey)[None], alpha, 8 if bits < 16 else 16, True)
+    plane = _tensor(grey)[None]
+    if bits == 16 and bool(plane.any()) and bool((plane % 257 == 0).all()):
+        _log.warning(
+            "The 16-bit PNG was made from 8 bits: it holds %d levels only, so distances come in coarse steps.",
+            len(plane.unique()),
+        )
+    return Numbers(plane, alpha, 8 if bits < 16 else 16, True)
 
 
 def _plain_png(data: bytes) -> Any:

@@ -60,7 +60,8 @@ def decode(data: bytes, name: str) -> Any:
             profile = image.info.get("icc_profile")
             if image.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6):
                 # Pillow keeps the upper 8 bits of 16-bit colour.
-                return _tensor(_wide_to_srgb(_sixteen_png(data), profile, data, name), turn)
+                said = None if profile else _said(image, data, name)
+                return _tensor(_wide_to_srgb(_sixteen_png(data), profile, said, name), turn)
             upright = ImageOps.exif_transpose(image)
             return _to_srgb(upright, profile, None if profile else _said(image, data, name), name)
     except PictureError:
@@ -122,9 +123,11 @@ def _to_srgb(image: Any, profile: bytes | None, said: Colours | None, name: str)
         return image
     if image.mode == "LAB":
         return _by_littlecms(image, ImageCms.createProfile("LAB"))
-    colours = profile_colours(profile) if profile else said
     if image.mode.startswith("I;16"):
-        return image if colours is None or not colours.grey else _grey_to_srgb(image, colours)
+        import numpy as np
+
+        return _tensor(_wide_to_srgb(np.asarray(image).astype(np.uint16), profile, said, name), 1)
+    colours = profile_colours(profile) if profile else said
     if image.mode == "P" or image.mode == "PA":
         image = image.convert("RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB")
     elif image.mode == "1":
@@ -163,15 +166,6 @@ def _by_littlecms(image: Any, source: Any) -> Any:
     return turned
 
 
-def _grey_to_srgb(image: Any, colours: Colours) -> Any:
-    import numpy as np
-    import torch
-
-    if colours.is_srgb():
-        return image
-    return torch.from_numpy(colours.to_srgb(np.asarray(image).astype(np.uint16)))[None]
-
-
 # ---------------------------------------------------------------------------------------------- more than 8 bits
 
 
@@ -192,7 +186,7 @@ def _from_tiff(data: bytes, name: str) -> Any:
         if "tifffile" not in str(error) or (wide := _sixteen(data)) is None:
             raise
         tags = _tiff_tags(data)
-        return _tensor(_wide_to_srgb(wide, tags.get("profile"), b"", name), tags.get("orientation", 1))
+        return _tensor(_wide_to_srgb(wide, tags.get("profile"), None, name), tags.get("orientation", 1))
     if page.colour not in ("grey", "rgb"):
         raise PictureError(f"{name} is a TIFF of more than 8 bits whose colours are of kind {page.colour}, not RGB.")
     numbers = page.numbers if page.numbers.dtype in (np.uint8, np.uint16) else in_unit_range(page.numbers, name)
@@ -204,10 +198,10 @@ def _from_tiff(data: bytes, name: str) -> Any:
         else:
             alpha = page.alpha.astype(np.float32)
         numbers = np.concatenate([numbers, alpha[..., None]], -1)
-    return _tensor(_wide_to_srgb(numbers, page.profile, b"", name), page.orientation)
+    return _tensor(_wide_to_srgb(numbers, page.profile, None, name), page.orientation)
 
 
-def _wide_to_srgb(numbers: Any, profile: bytes | None, png: bytes, name: str) -> Any:
+def _wide_to_srgb(numbers: Any, profile: bytes | None, said: Colours | None, name: str) -> Any:
     """Numbers (H,W) or (H,W,1|2|3|4), uint8, uint16 or floats, as float32 (H,W,1|3|4) sRGB in 0..1, alpha last."""
     import numpy as np
     from PIL import ImageCms
@@ -216,9 +210,7 @@ def _wide_to_srgb(numbers: Any, profile: bytes | None, png: bytes, name: str) ->
     top = np.iinfo(numbers.dtype).max if numbers.dtype.kind == "u" else 1
     alpha = numbers[..., -1:] if numbers.shape[2] in (2, 4) else None
     base = numbers[..., : numbers.shape[2] - (alpha is not None)]
-    colours = profile_colours(profile) if profile else png_colours(png) if png else None
-    if png and not profile and png_is_hdr(png):
-        _log.warning("%s is encoded for HDR displays: its colours are taken as those of a photo.", name)
+    colours = profile_colours(profile) if profile else said
     if colours is not None and not colours.grey and base.shape[2] == 1:
         base = base.repeat(3, 2)
     made = None

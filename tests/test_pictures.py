@@ -80,3 +80,61 @@ def test_pil_modes(mode):
 def test_what_is_no_picture_is_told(image, word):
     with pytest.raises(PictureError, match=word):
         as_pixels(image)
+
+
+@pytest.mark.parametrize(
+    ("array", "wanted"),
+    [
+        (np.arange(256).reshape(16, 16).astype(np.float32), np.arange(256).reshape(16, 16) / 255),
+        (np.linspace(-0.05, 1.1, 256).reshape(16, 16).astype(np.float32), None),
+        (
+            np.linspace(0, 65535, 256).reshape(16, 16).astype(np.int32),
+            np.linspace(0, 65535, 256).reshape(16, 16) / 65535,
+        ),
+        (np.zeros((16, 16), np.int32), np.zeros((16, 16))),
+    ],
+)
+def test_i_and_f_whose_range_is_plain(array, wanted):
+    got = as_pixels(Image.fromarray(array))[0, 0].numpy()
+    np.testing.assert_allclose(got, array.clip(0, 1) if wanted is None else wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(256).reshape(16, 16).astype(np.int32),
+        np.linspace(0, 255, 256).reshape(16, 16).astype(np.float32) + np.float32(0.01),
+        np.linspace(0, 4000, 256).reshape(16, 16).astype(np.float32),
+        np.linspace(-4, 1, 256).reshape(16, 16).astype(np.float32),
+        np.linspace(0, 2**30, 256).reshape(16, 16).astype(np.int32),
+        np.linspace(-5, 300, 256).reshape(16, 16).astype(np.int32),
+    ],
+)
+def test_i_and_f_whose_white_cannot_be_told_are_refused(array):
+    with pytest.raises(PictureError, match="what is white cannot be told.*Divide"):
+        as_pixels(Image.fromarray(array))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "I;16"])
+@pytest.mark.parametrize("how", ["closed", "cut"])
+def test_a_pil_image_that_cannot_be_read_is_told(tmp_path, mode, how):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    made = Image.fromarray(noise if mode == "RGB" else noise[..., 0].astype(np.uint16 if mode == "I;16" else np.uint8))
+    made.save(tmp_path / "a.png")
+    if how == "cut":
+        data = (tmp_path / "a.png").read_bytes()
+        (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    image = Image.open(tmp_path / "a.png")
+    if how == "closed":
+        image.close()
+    with pytest.raises(PictureError, match="cannot be read"):
+        as_pixels(image)
+
+
+def test_sparse_and_nested_tensors_are_told():
+    for image, word in (
+        (torch.rand(1, 4, 4, 3).to_sparse(), "sparse"),
+        (torch.nested.nested_tensor([torch.rand(4, 4, 3), torch.rand(5, 4, 3)]), "nested"),
+    ):
+        with pytest.raises(PictureError, match=word):
+            as_pixels(image)

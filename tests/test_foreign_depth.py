@@ -417,3 +417,60 @@ def test_what_the_arguments_may_be(tmp_path: Path) -> None:
     (tmp_path / "e.pgm").write_bytes(b"P5 2 1 255\n\x09\x0a")
     with pytest.raises(PictureError, match="8 bits"):
         depth_from_file(tmp_path / "e.pgm", "metric", 1, "m")
+
+
+# ---------------------------------------------------------------------------------------------- node and shell
+
+
+def test_load_depth_takes_a_channel_and_every_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fathom.nodes.depth_io import FathomLoadDepth
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d.exr").write_bytes(exr_file({"A.Depth.Z": METRES, "B.Depth.Z": METRES * 2}))
+    node = FathomLoadDepth()
+    depth, image = node.execute("d.exr", "metric", 1 / 256, "m", "B.Depth.Z")
+    assert float(depth.metres()[0, 0, 0]) == pytest.approx(3 / 256) and image.shape == (1, 12, 20, 3)
+    with pytest.raises(SignalError, match=r"A\.Depth\.Z, B\.Depth\.Z"):
+        node.execute("d.exr", "metric")
+    inputs = FathomLoadDepth.INPUT_TYPES()["optional"]
+    assert list(inputs) == ["meaning", "scale", "unit", "channel", "reading"]
+    digits = -round(math.log10(inputs["scale"][1]["step"]))
+    assert round(1 / 256, digits) == 1 / 256 and inputs["scale"][1]["round"] is False
+
+
+def test_one_odd_entry_takes_no_node_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from fathom.annotator import host
+    from fathom.nodes.depth_io import FathomLoadDepth
+
+    for name in ("a.exr", "b.TIFF", "c.pfm", "d.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "gone.npy").symlink_to("nowhere.npy")
+    (tmp_path / "folder.exr").mkdir()
+    folder = SimpleNamespace(get_input_directory=lambda: str(tmp_path))
+    monkeypatch.setitem(sys.modules, "folder_paths", folder)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(host, "inside_comfyui", lambda: True)
+    assert FathomLoadDepth.INPUT_TYPES()["required"]["file"][0] == ["a.exr", "b.TIFF", "c.pfm"]
+    folder.get_input_directory = lambda: str(tmp_path / "missing")
+    assert FathomLoadDepth.INPUT_TYPES()["required"]["file"][0] == []
+
+
+@pytest.mark.parametrize("prefix", ["", " ", "folder/", ".hidden", "folder/.hidden", "a\0b"])
+def test_a_prefix_that_names_no_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    from fathom.nodes.depth_io import FathomSaveDepth
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match="names no file"):
+        FathomSaveDepth().execute(Depth(torch.rand(1, 4, 5), "ordinal"), prefix, "exr")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_shell_chooses_a_channel(tmp_path: Path, run: Any) -> None:
+    (tmp_path / "d.exr").write_bytes(exr_file({"A.Depth.Z": METRES, "B.Depth.Z": METRES * 2}))
+    said = ("tool", "convert", tmp_path / "d.exr", "-o", tmp_path / "o.npz", "--meaning", "metric")
+    status, _, err = run(*said)
+    assert status == 1 and "A.Depth.Z, B.Depth.Z" in err.replace("\n", " ")
+    assert run(*said, "--channel", "B.Depth.Z")[0] == 0
+    assert np.allclose(depth_from_file(tmp_path / "o.npz").metres()[0].numpy(), METRES * 2)

@@ -192,12 +192,12 @@ def _from_tiff(data: bytes, name: str) -> Any:
     numbers = page.numbers if page.numbers.dtype in (np.uint8, np.uint16) else in_unit_range(page.numbers, name)
     if page.alpha is not None:
         numbers = numbers if numbers.ndim == 3 else numbers[..., None]
+        alpha = page.alpha.astype(np.float32)[..., None]
         if numbers.dtype.kind == "u":
-            top = np.iinfo(numbers.dtype).max
-            alpha = np.rint(page.alpha * top).astype(numbers.dtype)
-        else:
-            alpha = page.alpha.astype(np.float32)
-        numbers = np.concatenate([numbers, alpha[..., None]], -1)
+            numbers = numbers.astype(np.float32) / np.iinfo(numbers.dtype).max
+        if page.premultiplied:
+            numbers = np.clip(numbers / np.maximum(alpha, 1e-6), 0, 1)
+        numbers = np.concatenate([numbers, alpha], -1)
     return _tensor(_wide_to_srgb(numbers, page.profile, None, name), page.orientation)
 
 

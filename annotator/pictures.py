@@ -97,7 +97,7 @@ def in_unit_range(numbers: Any, name: str = "the picture") -> Any:
         return numbers.astype(np.float32)
     elif kind == np.uint32 and high > 65535:
         return (numbers / (2**32 - 1)).astype(np.float32)
-    elif low >= 0 and 255 < high <= 65535 and kind.itemsize < 8:
+    elif low >= 0 and 255 < high <= 65535 and kind == np.int32:
         return (numbers / 65535).astype(np.float32)
     raise PictureError(
         f"{name} holds {kind} numbers from {low:g} to {high:g}, so what is white cannot be told: 1, 255, 65535 or "

@@ -228,7 +228,7 @@ def _part(data: bytes, attributes: dict[str, tuple[str, int, int]], tiled: bool)
         left, top, right, bottom = struct.unpack_from("<4i", data, attributes[name][1])
         if right < left or bottom < top:
             raise ValueError("empty window")
-        if (right - left + 1) * (bottom - top + 1) > MOST_PIXELS:
+        if _area((left, top, right, bottom)) > MOST_PIXELS:
             raise SignalError(
                 f"the EXR file says it is {right - left + 1}x{bottom - top + 1}, more than {MOST_PIXELS // 2**20} "
                 "megapixels: it is damaged, or must be cut into pieces."
@@ -236,6 +236,12 @@ def _part(data: bytes, attributes: dict[str, tuple[str, int, int]], tiled: bool)
         return left, top, right, bottom
 
     channels, ends = _channels(data, *attributes["channels"][1:])
+    shown, held = box("displayWindow"), box("dataWindow")
+    if _area(shown) > max(2**26, 16 * _area(held)):
+        raise SignalError(
+            f"the EXR file says it shows {_area(shown) / 1e6:.0f} megapixels and holds {_area(held) / 1e6:.2f}: it is "
+            "damaged, or must be cut."
+        )
     kind = text("type")
     deep = kind.startswith("deep") or "maxSamplesPerPixel" in attributes
     tile, one_level = None, True
@@ -249,8 +255,8 @@ def _part(data: bytes, attributes: dict[str, tuple[str, int, int]], tiled: bool)
         text("view"),
         channels,
         data[attributes["compression"][1]],
-        box("dataWindow"),
-        box("displayWindow"),
+        held,
+        shown,
         tile,
         one_level,
         deep,
@@ -259,10 +265,14 @@ def _part(data: bytes, attributes: dict[str, tuple[str, int, int]], tiled: bool)
             for key, (type_, at, size) in attributes.items()
             if type_ == "string"
         },
-        _views(data, *attributes["multiView"][1:]) if "multiView" in attributes else (),
+        _views(data, *attributes["multiView"][1:]) if attributes.get("multiView", ("",))[0] == "stringvector" else (),
         ends,
         struct.unpack_from("<I", data, attributes["chunkCount"][1])[0] if "chunkCount" in attributes else 0,
     )
+
+
+def _area(box: Box) -> int:
+    return (box[2] - box[0] + 1) * (box[3] - box[1] + 1)
 
 
 def _channels(data: bytes, at: int, size: int) -> tuple[tuple[Channel, ...], tuple[int, ...]]:
@@ -433,7 +443,7 @@ def _planes(data: bytes, parts: list[Part], picked: int, channels: list[int]) ->
     if OpenEXR is not None:
         if whole > _MOST_BYTES:
             raise SignalError(f"the EXR file would take {whole / 2**30:.0f} GiB of memory: save its depth alone.")
-        found = _by_library(OpenEXR, data, picked, [part.channels[c].name for c in channels])
+        found = _by_library(OpenEXR, data, parts, picked, [part.channels[c].name for c in channels])
     elif part.tile is None and name in ("none", "ZIPS", "ZIP") and all(c.full for c in part.channels):
         found = _by_lines(data, part, channels, len(parts) > 1)
     elif len(parts) > 1:
@@ -445,7 +455,7 @@ def _planes(data: bytes, parts: list[Part], picked: int, channels: list[int]) ->
     return [np.ascontiguousarray(plane, dtype=np.float32) for plane in found]
 
 
-def _by_library(OpenEXR: Any, data: bytes, part: int, names: list[str]) -> list[Any]:
+def _by_library(OpenEXR: Any, data: bytes, parts: list[Part], picked: int, names: list[str]) -> list[Any]:
     import tempfile
     from pathlib import Path
 
@@ -457,7 +467,15 @@ def _by_library(OpenEXR: Any, data: bytes, part: int, names: list[str]) -> list[
                 path = Path(folder) / "picture.exr"
                 path.write_bytes(data)
                 file = OpenEXR.File(str(path), separate_channels=True)
-        return [file.parts[part].channels[name].pixels for name in names]
+        # It leaves a part out that it cannot read, and says so on the terminal only.
+        if len(file.parts) != len(parts):
+            raise SignalError("the EXR file is truncated or damaged: OpenEXR cannot read all of it.")
+        found = [file.parts[picked].channels[name].pixels for name in names]
+        if any(plane.shape != parts[picked].size for plane in found):
+            raise SignalError("the EXR file is damaged: OpenEXR reads another size than it tells.")
+        return found
+    except SignalError:
+        raise
     except MemoryError:
         raise SignalError("the EXR file does not fit into memory.") from None
     except Exception as error:
@@ -533,7 +551,8 @@ def _by_ffmpeg(data: bytes, part: Part, channel: int) -> Any:
         raise SignalError(f"the EXR channel {chosen.name} does not hold floating point numbers.")
     frame = frames[0]
     kind = np.float32 if frame.format.name.startswith("grayf32") else np.float16
-    rows = np.frombuffer(frame.planes[0], kind).reshape(frame.height, -1)[:, : frame.width].astype(np.float32)
+    plane: Any = frame.planes[0]
+    rows = np.frombuffer(plane, kind).reshape(frame.height, -1)[:, : frame.width].astype(np.float32)
     height, width = part.size
     if rows.shape != (height, width):
         # FFmpeg gives the display window; what lies outside it is not needed.

@@ -235,7 +235,8 @@ def deep_png(data: bytes) -> Any:
     if not channels:
         raise SignalError("the PNG file is damaged.")
     frame = frames[0]
-    rows = np.frombuffer(frame.planes[0], ">u2").reshape(frame.height, -1)[:, : frame.width * channels]
+    plane: Any = frame.planes[0]
+    rows = np.frombuffer(plane, ">u2").reshape(frame.height, -1)[:, : frame.width * channels]
     return rows.reshape(frame.height, frame.width, channels).astype(np.uint16)
 
 

@@ -27,12 +27,14 @@ class TiffPage:
     """One picture of a TIFF file.
 
     numbers: numpy (H,W) or (H,W,C) of the colour or grey alone, in the machine's byte order, larger = lighter for
-    whole numbers. alpha: (H,W) or None. colour: "grey", "rgb", or the number that the file names another kind by.
+    whole numbers. alpha: (H,W) in 0..1 or None. premultiplied: whether the colours are multiplied by it. colour:
+    "grey", "rgb", or the number that the file names another kind by.
     pages: how many full-size pictures the file holds. profile: its ICC profile. orientation: of EXIF.
     """
 
     numbers: Any
     alpha: Any
+    premultiplied: bool
     colour: str
     pages: int
     profile: bytes | None
@@ -110,7 +112,7 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
         image.seek(0 if page is None else _nth(list(range(pages)), page))
         _check_size(image.width, image.height, len(image.getbands()))
         tags = image.tag_v2
-        bits = tuple(tags.get(258, (1,)))
+        bits: tuple[int, ...] = tuple(tags.get(258, (1,)))
         photometric = int(tags.get(262, _BLACK_IS_ZERO))
         wide = max(bits) > 8
         if (wide and (len(bits) > 1 or int(tags.get(339, (1,))[0]) not in (1, 3))) or (
@@ -130,7 +132,7 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
         if bits == (32,) and array.dtype == np.int32 and int(tags.get(339, (1,))[0]) == 1:
             array = array.view(np.uint32)
         array = array.astype(array.dtype.newbyteorder("="))
-        return _page(array[..., None], photometric, bits[0], [], pages, profile, turn)
+        return _page(array[..., None], photometric, max(bits), [], pages, profile, turn)
 
 
 def _page(
@@ -141,7 +143,7 @@ def _page(
         numbers, bits, kind = numbers.astype(np.uint8), 1, "u"
     if kind not in "uif":
         raise SignalError(f"the TIFF file holds {numbers.dtype} numbers.")
-    alpha = None
+    alpha, premultiplied = None, extra[:1] == [1]
     count = numbers.shape[2] - len(extra)
     if count < 1:
         raise SignalError("the TIFF file has no channel beside its transparency.")
@@ -157,7 +159,7 @@ def _page(
         wide = np.uint8 if bits < 8 else np.uint16
         numbers = np.rint(numbers.astype(np.float64) * (np.iinfo(wide).max / (2**bits - 1))).astype(wide)
     colour = "grey" if photometric in (0, 1) or count == 1 else "rgb" if photometric == _RGB else str(photometric)
-    return TiffPage(numbers[..., 0] if count == 1 else numbers, alpha, colour, pages, profile, turn)
+    return TiffPage(numbers[..., 0] if count == 1 else numbers, alpha, premultiplied, colour, pages, profile, turn)
 
 
 def _nth(pages: list[Any], page: int | None) -> Any:

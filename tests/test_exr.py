@@ -207,3 +207,17 @@ def test_missing_rows_are_told(reader: str) -> None:
     data[first + 8 : first + 16] = data[first : first + 8]  # the second row's place leads to the first row
     with pytest.raises(SignalError):
         read(bytes(data))
+
+
+def test_a_part_that_cannot_be_read_is_not_replaced_by_the_next(reader: str) -> None:
+    data = bytearray(exr_parts({"depth": {"Z": DEPTH}, "other": {"Z.Z": UNIT}}, 3))
+    assert np.array_equal(read(bytes(data), "depth/Z")[0], DEPTH)
+    at = exr.headers(bytes(data))[0].offsets[0] + 12
+    data[at : at + 40] = b"\xff" * 40
+    with pytest.raises(SignalError, match="damaged"):
+        read(bytes(data), "depth/Z")
+
+
+def test_a_display_window_far_beyond_the_data_is_told(reader: str) -> None:
+    with pytest.raises(SignalError, match="shows 100 megapixels"):
+        read(exr_file({"Z": DEPTH}, 0, (0, 0, 39, 23), (0, 0, 9999, 9999)))

@@ -3,10 +3,11 @@
 Written: float32, ZIP, through PyAV, which ComfyUI ships. FFmpeg's coder is exact for float32 (NaN and infinity
 included; PyAV 14.2 to 18) but knows one grey channel only, called Y, so the name is changed to Z in the header.
 
-Read: by the library OpenEXR where it is installed (the extra `exr`): every compression, part, tile and name. Without
-it, scan lines that are not compressed or ZIP are unpacked here, and FFmpeg reads RLE, PIZ, PXR24, B44 and tiles; what
-it would read wrong (DWAA, DWAB, HTJ2K, several parts of another kind) is refused by name, and so is a block that comes
-back empty, for FFmpeg fills what it cannot read with zeros and says so in its log only.
+Read: scan lines that are not compressed, ZIPS or ZIP are unpacked here, each piece checked against the header, which not
+every version of the library does. The rest by the library OpenEXR where it is installed (the extra `exr`): every
+compression, part, tile and name. Without it FFmpeg reads RLE, PIZ, PXR24, B44 and tiles; what it would read wrong (DWAA,
+DWAB, HTJ2K, several parts) is refused by name, and so is a block that comes back empty, for FFmpeg fills what it cannot
+read with zeros and says so in its log only.
 
 Layout of the file: https://openexr.com/en/latest/OpenEXRFileLayout.html
 """
@@ -440,15 +441,20 @@ def _planes(data: bytes, parts: list[Part], picked: int, channels: list[int]) ->
         import OpenEXR
     except ImportError:
         OpenEXR = None
-    if OpenEXR is not None:
+    if (
+        part.tile is None
+        and name in ("none", "ZIPS", "ZIP")
+        and all(c.full for c in part.channels)
+        and all(part.offsets)
+    ):
+        found = _by_lines(data, part, channels, len(parts) > 1)
+    elif OpenEXR is not None:
         if whole > _MOST_BYTES:
             raise SignalError(f"the EXR file would take {whole / 2**30:.0f} GiB of memory: save its depth alone.")
         found = _by_library(OpenEXR, data, parts, picked, [part.channels[c].name for c in channels])
-    elif part.tile is None and name in ("none", "ZIPS", "ZIP") and all(c.full for c in part.channels):
-        found = _by_lines(data, part, channels, len(parts) > 1)
     elif len(parts) > 1:
         raise SignalError(f"the EXR file has {len(parts)} parts of compression {name}. {_INSTALL}")
-    elif name not in _FFMPEG and not (part.tile and name in ("none", "ZIPS", "ZIP")):
+    elif name not in (*_FFMPEG, "none", "ZIPS", "ZIP"):
         raise SignalError(f"the EXR file is compressed by {name}. {_INSTALL}")
     else:
         found = [_by_ffmpeg(data, part, c) for c in channels]
@@ -480,7 +486,8 @@ def _by_library(OpenEXR: Any, data: bytes, parts: list[Part], picked: int, names
         raise SignalError("the EXR file does not fit into memory.") from None
     except Exception as error:
         # The library raises RuntimeError, ValueError and its own kinds for files it does not like.
-        raise SignalError(f"OpenEXR cannot read the file: {str(error).strip() or type(error).__name__}.") from error
+        told = str(error).strip() or type(error).__name__
+        raise SignalError(f"the EXR file is damaged or of a kind that OpenEXR does not read: {told}.") from error
 
 
 def _by_lines(data: bytes, part: Part, channels: list[int], several: bool) -> list[Any]:

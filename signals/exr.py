@@ -3,11 +3,11 @@
 Written: float32, ZIP, through PyAV, which ComfyUI ships. FFmpeg's coder is exact for float32 (NaN and infinity
 included; PyAV 14.2 to 18) but knows one grey channel only, called Y, so the name is changed to Z in the header.
 
-Read: scan lines that are not compressed, ZIPS or ZIP are unpacked here, each piece checked against the header, which not
+Read: scan lines that are not compressed, ZIPS or ZIP are unpacked here, each piece checked against the header, as not
 every version of the library does. The rest by the library OpenEXR where it is installed (the extra `exr`): every
-compression, part, tile and name. Without it FFmpeg reads RLE, PIZ, PXR24, B44 and tiles; what it would read wrong (DWAA,
-DWAB, HTJ2K, several parts) is refused by name, and so is a block that comes back empty, for FFmpeg fills what it cannot
-read with zeros and says so in its log only.
+compression, part, tile and name. Without it FFmpeg reads RLE, PIZ, PXR24, B44 and tiles; what it would read wrong
+(DWAA, DWAB, HTJ2K, several parts) is refused by name, and so is a block that comes back empty, for FFmpeg fills what it
+cannot read with zeros and says so in its log only.
 
 Layout of the file: https://openexr.com/en/latest/OpenEXRFileLayout.html
 """

@@ -256,6 +256,15 @@ def test_tiff_of_16_bits_with_a_profile(monkeypatch: pytest.MonkeyPatch, library
     assert off(data) < 0.001
 
 
+def test_colours_of_a_tiff_that_are_multiplied_by_its_transparency() -> None:
+    alpha = np.linspace(0.2, 1, GREY.size).reshape(GREY.shape)
+    stored = codes(np.dstack([TRUTH * alpha[..., None], alpha]), 16)
+    over_white = TRUTH * alpha[..., None] + 1 - alpha[..., None]
+    assert off(tiff(stored, photometric="rgb", extrasamples=["assocalpha"]), over_white) < 1e-3
+    straight = codes(np.dstack([TRUTH, alpha]), 16)
+    assert off(tiff(straight, photometric="rgb", extrasamples=["unassalpha"]), over_white) < 1e-3
+
+
 def test_float_tiff_whose_white_cannot_be_told_is_refused() -> None:
     for array in (GREY * 200.3, GREY * 4000, GREY - 40):
         with pytest.raises(PictureError, match="what is white cannot be told"):

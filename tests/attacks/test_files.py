@@ -1,6 +1,6 @@
 """Thousands of damaged and hostile files: each gives a depth, a picture or a FathomError, in time.
 
-FATHOM_ATTACK_SEED chooses the mutations (17 by default), FATHOM_ATTACK_COUNT how many of each file (300 by default).
+FATHOM_ATTACK_SEED chooses the mutations (17 by default), FATHOM_ATTACK_COUNT how many of each file (150 by default).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from fathom.tools.convert import depth_from_file
 pytestmark = [pytest.mark.attack, pytest.mark.filterwarnings("ignore")]
 
 SEED = int(os.environ.get("FATHOM_ATTACK_SEED", "17"))
-COUNT = int(os.environ.get("FATHOM_ATTACK_COUNT", "300"))
+COUNT = int(os.environ.get("FATHOM_ATTACK_COUNT", "150"))
 SECONDS = 30
 METRES = np.linspace(1.5, 9, 24 * 40, dtype=np.float32).reshape(24, 40)
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x10000, 0x01000000)

@@ -1,31 +1,23 @@
-"""From an estimator's id to results: loading, keeping, running in batches."""
+"""A loaded estimator: pictures in, signals out, in batches that fit into memory."""
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import FathomError, SettingError
+from ..errors import FathomError
 from ..signals import Scene, Signal
 from ..signals.base import Gather
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
-from .layers import compute_float32_products, speed_up_linear_layers
 from .pictures import as_pictures, to_pixels
 from .sizing import Fit, Size, check_resolution, result_size
 
-log = logging.getLogger(__name__)
-
-KEEP = 3
 _MOST_PER_BATCH = 32
 _MOST_PER_CPU_BATCH = 4
 # A processor gains from a batch only while it fits into the caches; a larger one delays every sign of progress.
@@ -193,129 +185,11 @@ def decompose(
     return Scene(picture.to(host.output_device()), slots)
 
 
-# ---------------------------------------------------------------------------------------------- loading
+def __getattr__(name: str) -> Any:
+    """What `loading` offers, under the names that stood here."""
+    from . import loading
 
-
-_building = threading.Lock()
-
-
-@contextmanager
-def parameters_on_meta() -> Iterator[None]:
-    """Build modules without memory or random values for their parameters; buffers are computed for real.
-
-    Buffers that a network derives from its configuration (position indices, bin edges) are not in every
-    checkpoint, so torch's meta device as a whole would lose them.
-    """
-    register = nn.Module.register_parameter
-
-    def on_meta(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        register(self, name, param)
-        if param is not None:
-            self._parameters[name] = nn.Parameter(param.data.to("meta"), requires_grad=False)
-
-    with _building:
-        nn.Module.register_parameter = on_meta
-        try:
-            yield
-        finally:
-            nn.Module.register_parameter = register
-
-
-def load(
-    estimator: Estimator,
-    weights_path: str | Path | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype | None = None,
-) -> Annotator:
-    """Load an estimator's weights, strictly.
-
-    weights_path: a file, or a Hugging Face style folder; None = find or download. device: None = the host's.
-    dtype: None = `host.precision`'s choice, float32 on a processor; float32 by name is never TF32. Raises WeightsError
-    when the weights cannot be had or do not fit the network.
-    """
-    if dtype is not None and not dtype.is_floating_point:
-        raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
-    if weights_path is None and estimator.embedded is not None:
-        weights_path = Path(__file__).parents[1] / estimator.embedded
-    if weights_path is None:
-        found = weights.obtain(estimator.sources, name=estimator.name)
-    else:
-        found = weights.resolve(weights_path, estimator.sources, name=estimator.name)
-    checkpoint = estimator.read(found)
-    estimator = estimator.adapt(checkpoint)
-    with parameters_on_meta():
-        network = estimator.build(checkpoint)
-    tensors = estimator.translate(checkpoint.tensors)
-    weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=found.path)
-    where = None if device is None else torch.device(device)
-    runs_on = where or host.device()
-    network.to(dtype or host.precision(estimator.half, runs_on))
-    # Who names a dtype wants it as it is.
-    tf32 = host.tf32(estimator.tf32) if dtype is None else False
-    if tf32 is not None and runs_on.type == "cuda":
-        compute_float32_products(network, tf32)
-    if estimator.fast_linear and runs_on.type == "cpu":
-        speed_up_linear_layers(network)
-    if estimator.channels_last and runs_on.type == "cpu":
-        # The calls of `to` with a memory format alone are missing from torch's type hints.
-        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return Annotator(estimator, host.Resident(network, where), found)
-
-
-Stamp = tuple[tuple[str, int, int], ...]
-
-
-def _stamp(path: Path) -> Stamp:
-    """Names, sizes and times of a weights file or folder: what tells that somebody replaced it. Opens nothing."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-
-
-class Shelf:
-    """The few annotators used last, so that a second run reads no file. keep: how many at most; None = as many as the
-    user chose (FATHOM_KEEP_LOADED, or ComfyUI's settings panel), `KEEP` unless said otherwise."""
-
-    def __init__(self, keep: int | None = None) -> None:
-        self._keep = keep
-        self._held: OrderedDict[tuple[str, torch.dtype | None, str], tuple[Annotator, Stamp]] = OrderedDict()
-        self._lock = threading.RLock()
-
-    def take(self, estimator: Estimator, dtype: torch.dtype | None = None) -> Annotator:
-        """The loaded annotator of `estimator`, loading it when it is not here. Errors as in `load`.
-
-        Weights that were replaced on disk are loaded anew; those that were deleted stay while they are held.
-        """
-        keep = host.setting("KeepLoaded", "FATHOM_KEEP_LOADED", KEEP) if self._keep is None else self._keep
-        key = (estimator.id, dtype, host.chosen_precision())
-        with self._lock:
-            # Out while it is looked at: `release_unloaded` may come in between, from a node that is being dropped,
-            # and two of a kind would take the memory twice.
-            held = self._held.pop(key, None)
-            if held is None or _stamp(held[0].found.path) not in (held[1], ()):
-                held = None
-                annotator = load(estimator, dtype=dtype)
-                held = annotator, _stamp(annotator.found.path)
-                log.info("Fathom: loaded %s from %s", estimator.name, annotator.found.path)
-            self._held[key] = held
-            for oldest in list(self._held)[: max(0, len(self._held) - max(0, keep))]:
-                self._held.pop(oldest, None)
-            return held[0]
-
-    def clear(self) -> None:
-        """Let go of every annotator; their memory returns when no graph holds them either."""
-        with self._lock:
-            self._held.clear()
-
-    def release_unloaded(self) -> None:
-        """Let go of the annotators that ComfyUI has taken off the device.
-
-        Called when a graph's nodes are gone. ComfyUI has no other word for "free the host's memory too": on that
-        request it first unloads every network and then drops the nodes.
-        """
-        with self._lock:
-            for key, (annotator, _) in list(self._held.items()):
-                if not annotator.loaded:
-                    self._held.pop(key, None)
-
-
-shelf = Shelf()
+    moved = {"load": "load", "shelf": "cache", "parameters_on_meta": "parameters_on_meta"}
+    if name in moved:
+        return getattr(loading, moved[name])
+    raise AttributeError(name)

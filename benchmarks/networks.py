@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import fathom
-from fathom.annotator import runtime, weights
+from fathom.annotator import loading, weights
 from fathom.annotator.estimator import Estimator
 from fathom.annotator.layers import ProcessorLinear
 from fathom.annotator.runtime import Annotator
@@ -76,7 +76,7 @@ def checkpoint(id: str, folder: Path) -> Path:
         return published(LAYOUTS[id], folder)
     from safetensors.torch import save_file
 
-    with runtime.parameters_on_meta():
+    with loading.parameters_on_meta():
         network = described(id).build(weights.Checkpoint(folder, {}))
     generator = torch.Generator().manual_seed(0)
     state = {}

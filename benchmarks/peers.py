@@ -75,7 +75,7 @@ def main() -> None:
     from networks import checkpoint, repository
     from safetensors.torch import save_file
 
-    from fathom.annotator import runtime
+    from fathom.annotator import loading
 
     places = {
         "depth-anything-v2-small": "depth-anything/Depth-Anything-V2-Small",
@@ -91,8 +91,8 @@ def main() -> None:
             save_file(torch.load(path, weights_only=True), models / "depthanything" / name)
 
     # Found by itself such a file would be refused: it is not the published one.
-    strict = runtime.load
-    runtime.load = lambda estimator, dtype=None: strict(estimator, files[estimator.id], dtype=dtype)
+    strict = loading.locate
+    loading.locate = lambda estimator, path=None: strict(estimator, path or files[estimator.id])
     ours = fathom.NODE_CLASS_MAPPINGS
     cases: list[tuple[str, str, int, Callable[..., Any], Callable[..., Any], Callable[[], Any] | None]] = []
     if args.controlnet_aux:

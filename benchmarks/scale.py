@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import fathom
-from fathom.annotator.runtime import parameters_on_meta
+from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.weights import Checkpoint
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..annotator import host
 from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option
-from ..annotator.runtime import parameters_on_meta
+from ..annotator.loading import parameters_on_meta
 from ..annotator.sizing import Fit, Size, bounded
 from ..annotator.weights import Checkpoint, Found, Source, load_strict, read
 from ..errors import SignalError, WeightsError
@@ -176,8 +176,9 @@ class MarigoldEstimator(Estimator):
         return value
 
     def _part(self, found: Found, part: str, stem: str) -> Checkpoint:
+        chosen = [name.partition("/")[2] for name in found.also if name.startswith(f"{part}/")]
         bins = "pytorch_model" if part == "text_encoder" else stem
-        names = [f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{bins}.bin", f"{bins}.fp16.bin"]
+        names = [name for name in chosen if not name.endswith(".json")] + [f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{bins}.bin", f"{bins}.fp16.bin"]
         for name in names:
             if (found.root / part / name).is_file():
                 return read(found.root / part / name)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import fathom
-from fathom.annotator import host, runtime
+from fathom.annotator import host, loading
 from fathom.annotator.sizing import MAX_NETWORK_PIXELS
 from fathom.models import estimator
 
@@ -122,7 +122,7 @@ def official(folder: Path, kind: str) -> Any:
 
 
 def loaded(folder: Path, kind: str) -> Any:
-    return runtime.load(estimator(IDS[kind]), folder, device="cpu")
+    return loading.load(estimator(IDS[kind]), folder, device="cpu")
 
 
 def picture(height: int = 40, width: int = 56, count: int = 1) -> torch.Tensor:
@@ -332,7 +332,7 @@ def test_half_precision_and_fp16_files(folders: Any, tmp_path: Path) -> None:
     half = loaded(folder, "depth")(picture(), processing_resolution=64).values
     full = loaded(folders["depth", "ddim"], "depth")(picture(), processing_resolution=64).values
     assert (half - full).abs().mean() < 2e-2
-    bfloat = runtime.load(estimator("marigold-depth"), folder, "cpu", torch.bfloat16)
+    bfloat = loading.load(estimator("marigold-depth"), folder, "cpu", torch.bfloat16)
     assert bfloat(picture(), processing_resolution=64).values.isfinite().all()
 
 
@@ -394,6 +394,6 @@ def test_parameters_of_the_published_networks(kind: str, maps: int) -> None:
         **{"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4},
     }
     config = {"model_index": {}, "unet": unet, "vae": vae, "scheduler": DDIM}
-    with runtime.parameters_on_meta():
+    with loading.parameters_on_meta():
         network = replace(marigold, config=config).build(fathom.annotator.weights.Checkpoint(Path(), {}))
     assert sum(p.numel() for p in network.parameters()) == marigold.parameters

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fathom
 from fathom import WeightsError
-from fathom.annotator.runtime import parameters_on_meta
+from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.sizing import MAX_NETWORK_PIXELS
 from fathom.annotator.weights import Checkpoint
 from fathom.models.midas import ESTIMATORS, Readout

@@ -14,7 +14,7 @@ import torch
 from checkpoints import DATA, fill, lively, published
 
 import fathom
-from fathom.annotator import runtime, sizing
+from fathom.annotator import loading, sizing
 from fathom.annotator.weights import Checkpoint
 from fathom.models import estimator
 
@@ -94,7 +94,7 @@ def test_the_authors_layout_gives_the_same_scores(tmp_path: Path) -> None:
     other |= {"backbone.layers.0.blocks.0.attn.relative_position_index": torch.zeros(16, 16, dtype=torch.long)}
     torch.save({**state, "model.text_mapper.prompt_ctx.weight": torch.zeros(2, 2)}, tmp_path / "hub.bin")
     torch.save({"model": other, "iteration": 5}, tmp_path / "authors.pth")
-    a, b = (runtime.load(chosen, tmp_path / name, device="cpu") for name in ("hub.bin", "authors.pth"))
+    a, b = (loading.load(chosen, tmp_path / name, device="cpu") for name in ("hub.bin", "authors.pth"))
     pixels = torch.randn(1, 3, 50, 70, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         scores = a.network(pixels)
@@ -106,7 +106,7 @@ def test_every_name_of_the_authors_file_has_a_place() -> None:
     with gzip.open(DATA / "oneformer/ade20k.json.gz", "rt") as file:
         names = json.load(file)["tensors"]
     chosen = estimator("oneformer-ade20k")
-    with runtime.parameters_on_meta():
+    with loading.parameters_on_meta():
         expected = set(chosen.build(Checkpoint(Path(), {})).state_dict())
     held = {n: torch.empty(t["shape"], device="meta") for n, t in names.items() if "position_index" not in n}
     other = detectron2_names({n: t for n, t in held.items() if n.startswith("model.")})
@@ -184,14 +184,14 @@ def test_a_batch_equals_single_runs(tiny_annotator: Any) -> None:
 def test_half_precision_runs(dtype: torch.dtype, seeded: Any, tmp_path: Path) -> None:
     chosen = tiny()
     torch.save(seeded(chosen.build(Checkpoint(Path(), {}))), tmp_path / "tiny.bin")
-    annotator = runtime.load(chosen, tmp_path / "tiny.bin", "cpu", dtype)
+    annotator = loading.load(chosen, tmp_path / "tiny.bin", "cpu", dtype)
     assert annotator(picture(40, 40)).labels.amax() < 150
 
 
 def test_another_data_set_is_told(seeded: Any, tmp_path: Path) -> None:
     torch.save(seeded(tiny("coco").build(Checkpoint(Path(), {}))), tmp_path / "coco.bin")
     with pytest.raises(fathom.WeightsError, match="133 classes"):
-        runtime.load(tiny("ade20k"), tmp_path / "coco.bin")
+        loading.load(tiny("ade20k"), tmp_path / "coco.bin")
 
 
 @pytest.mark.parity
@@ -202,7 +202,7 @@ def test_published_layout_gives_the_published_numbers(key: str, tmp_path: Path) 
     from PIL import Image
 
     path = published(f"oneformer/{key}", tmp_path).rename(tmp_path / "pytorch_model.bin")
-    annotator = runtime.load(estimator(IDS[key]), path, device="cpu")
+    annotator = loading.load(estimator(IDS[key]), path, device="cpu")
     path.unlink()
     assert sum(p.numel() for p in annotator.network.parameters()) == annotator.estimator.parameters
     with np.load(DATA / "oneformer/goldens.npz") as goldens:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import fathom
-from fathom.annotator import host, runtime
+from fathom.annotator import host, loading, runtime
 from fathom.signals import Depth
 
 ROOT = Path(__file__).parents[1]
@@ -150,22 +150,22 @@ def test_a_bad_frame_late_in_a_film_stops_it_before_anything_runs(tiny, monkeypa
         tiny(film)
 
 
-def test_the_shelf_keeps_a_network_until_its_file_changes(tmp_path, monkeypatch):
+def test_the_cache_keeps_a_network_until_its_file_changes(tmp_path, monkeypatch):
     path = tmp_path / "tiny.safetensors"
     source = runtime.Path(runtime.__file__).parents[1] / "weights" / "fathom-tiny.safetensors"
     path.write_bytes(source.read_bytes())
     estimator = fathom.estimators()["fathom-tiny"]
-    monkeypatch.setattr(runtime, "load", lambda e, dtype=None, load=runtime.load: load(e, path, dtype=dtype))
-    shelf = runtime.Shelf(keep=1)
-    first = shelf.take(estimator)
-    assert shelf.take(estimator) is first
+    monkeypatch.setattr(loading, "locate", lambda e, _=None, locate=loading.locate: locate(e, path))
+    cache = loading.AnnotatorCache(keep=1)
+    first = cache.take(estimator)
+    assert cache.take(estimator) is first
     os.utime(path, ns=(1, 1))
-    second = shelf.take(estimator)
+    second = cache.take(estimator)
     assert second is not first
     path.unlink()
-    assert shelf.take(estimator) is second
-    shelf.release_unloaded()
-    assert shelf.take(estimator) is second, "plain torch has nobody who unloads"
+    assert cache.take(estimator) is second
+    cache.release_unloaded()
+    assert cache.take(estimator) is second, "plain torch has nobody who unloads"
 
 
 @pytest.mark.parametrize(
@@ -214,24 +214,24 @@ def scene_picture():
 
 def test_the_user_chooses_how_many_models_stay(monkeypatch):
     estimator = fathom.estimators()["fathom-tiny"]
-    shelf = runtime.Shelf()
+    cache = loading.AnnotatorCache()
     monkeypatch.setenv("FATHOM_KEEP_LOADED", "0")
-    assert shelf.take(estimator) is not shelf.take(estimator)
+    assert cache.take(estimator) is not cache.take(estimator)
     monkeypatch.setenv("FATHOM_KEEP_LOADED", "1")
-    kept = shelf.take(estimator)
-    assert shelf.take(estimator) is kept
+    kept = cache.take(estimator)
+    assert cache.take(estimator) is kept
     monkeypatch.setenv("FATHOM_PRECISION", "bf16")
-    assert shelf.take(estimator).dtype == torch.bfloat16
+    assert cache.take(estimator).dtype == torch.bfloat16
     monkeypatch.setenv("FATHOM_KEEP_LOADED", "many")
     with pytest.raises(fathom.SettingError, match="FATHOM_KEEP_LOADED must be a number, got 'many'"):
-        shelf.take(estimator)
+        cache.take(estimator)
 
 
 def test_a_node_that_is_dropped_while_a_network_loads_takes_nothing_away(monkeypatch):
     # Garbage is collected at any moment, so a dropped node may speak up in the middle of `take`.
-    shelf = runtime.Shelf(keep=2)
+    cache = loading.AnnotatorCache(keep=2)
     monkeypatch.setattr(runtime.Annotator, "loaded", False)
-    monkeypatch.setattr(runtime.log, "info", lambda *_: shelf.release_unloaded())
-    assert shelf.take(fathom.estimators()["fathom-tiny"]).estimator.id == "fathom-tiny"
-    shelf.release_unloaded()
-    assert not shelf._held
+    monkeypatch.setattr(loading.log, "info", lambda *_: cache.release_unloaded())
+    assert cache.take(fathom.estimators()["fathom-tiny"]).estimator.id == "fathom-tiny"
+    cache.release_unloaded()
+    assert not cache._entries

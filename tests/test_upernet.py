@@ -10,7 +10,7 @@ import pytest
 import torch
 from checkpoints import lively
 
-from fathom.annotator import runtime
+from fathom.annotator import loading
 from fathom.annotator.weights import Checkpoint
 from fathom.models import estimator
 from fathom.signals import Palette
@@ -38,7 +38,7 @@ def pair(tmp_path: Path) -> tuple[Any, Any]:
     """(transformers' network, our annotator) over one file of the published layout."""
     network = reference()
     torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
-    return network, runtime.load(estimator(ID).tiny(), tmp_path / "pytorch_model.bin", device="cpu")
+    return network, loading.load(estimator(ID).tiny(), tmp_path / "pytorch_model.bin", device="cpu")
 
 
 def test_the_network_is_transformers(pair: Any) -> None:
@@ -100,6 +100,6 @@ def test_a_batch_equals_single_runs(tiny_annotator: Any) -> None:
 
 def test_the_parameter_count_is_the_networks() -> None:
     upernet = estimator(ID)
-    with runtime.parameters_on_meta():
+    with loading.parameters_on_meta():
         network = upernet.build(Checkpoint(Path(), {}))
     assert sum(p.numel() for p in network.parameters()) == upernet.parameters

@@ -12,7 +12,7 @@ hashes on request.
 from .checkpoint import Checkpoint, read
 from .fetch import obtain
 from .search import find, resolve
-from .sources import Found, Source
+from .sources import Found, Source, Stamp
 from .strict import load_strict
 from .verification import Checked, Verdict, survey, verify
 
@@ -21,6 +21,7 @@ __all__ = [
     "Checkpoint",
     "Found",
     "Source",
+    "Stamp",
     "Verdict",
     "find",
     "load_strict",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import WeightsError
-from .sources import GENERIC, Found
+from .sources import Found, is_index, read_json, shards
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "depth_model", "params", "net", "ema")
 _BOOKKEEPING = ("optim", "sched", "hyper", "args", "config", "callback", "loop")
@@ -45,38 +44,16 @@ def read(weights: Found | str | Path) -> Checkpoint:
     found = weights if isinstance(weights, Found) else None
     path = found.path if found else Path(weights)  # pyright: ignore[reportArgumentType]
     metadata: dict[str, str] = {}
-    if path.name.endswith(".index.json"):
+    if is_index(path):
         held: dict[Any, Any] = {}
-        for shard in _shards(path):
+        for shard in shards(path):
             held.update(_open(shard, metadata))
     else:
         held = _open(path, metadata)
     tensors, wrapper = _unwrap(held, path)
-    config_file = path.parent / "config.json"
-    config = None
-    if config_file.is_file() and (GENERIC.match(path.name) or (found and found.origin == "given")):
-        config = _json(config_file)
+    config_file = (found or Found(path, path.parent, "")).config_file
+    config = read_json(config_file) if config_file else None
     return Checkpoint(path, tensors, config, wrapper, found.layout if found else None, found, metadata)
-
-
-def _shards(index: Path) -> list[Path]:
-    listed = _json(index).get("weight_map")
-    names = set(listed.values()) if isinstance(listed, dict) else set()
-    if not names or not all(isinstance(n, str) and Path(n).name == n for n in names):
-        raise WeightsError(f"{index} does not list the files of a sharded checkpoint.")
-    if missing := [n for n in sorted(names) if not (index.parent / n).is_file()]:
-        raise WeightsError(f"{index} lists {len(names)} files; missing beside it: {', '.join(missing)}.")
-    return [index.parent / n for n in sorted(names)]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise WeightsError(f"{path} should hold a JSON object, but holds a {type(value).__name__}.")
-    return value
 
 
 def _open(path: Path, metadata: dict[str, str]) -> Any:

@@ -23,9 +23,9 @@ from typing import Any, TypeVar
 
 from ...errors import WeightsError
 from .. import host
+from .digest import sha256_of
 from .search import hub_cache, search
 from .sources import Found, Source, endpoint
-from .verification import sha256_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -123,7 +123,8 @@ def _download(source: Source) -> Found:
         raise _Failed("HF_HUB_OFFLINE is set, so nothing is downloaded; unset it to allow that", final=True)
     folder = host.weight_folders()[0]
     workshop = folder / WORKSHOP
-    found = Found(folder / _place(source, source.file), folder / source.folder, "downloaded", source, source.layout)
+    main = folder / _place(source, source.file)
+    found = Found(main, folder / source.folder, "downloaded", source, source.layout, source.also)
     for file in source.files:
         target, size = folder / _place(source, file), source.pin(file)[1]
         try:

@@ -20,6 +20,7 @@ _FOLDER_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_PIPELINE_FILES = {".json", ".safetensors", ".bin"}
 
 
 def find(sources: Sequence[Source]) -> Found | None:
@@ -53,7 +54,23 @@ def _given(path: Path, root: Path, sources: Sequence[Source]) -> Found:
     same = [s for s in sources if Path(s.file).name == path.name]
     sure = [s for s in same if not GENERIC.match(path.name) or s.repo.endswith(f"/{root.name}")]
     layouts = {s.layout for s in sure or same}
-    return Found(path, root, "given", sure[0] if sure else None, layouts.pop() if len(layouts) == 1 else None)
+    layout = layouts.pop() if len(layouts) == 1 else None
+    return Found(path, root, "given", sure[0] if sure else None, layout, _parts(path, root, same or sources))
+
+
+def _parts(path: Path, root: Path, sources: Sequence[Source]) -> tuple[str, ...]:
+    """The further files of a model that somebody chose: those of the first source that is there as a whole, else of a
+    diffusers folder every configuration and weights file in it, else whatever lies beside the main file under a name
+    that says what it is."""
+    here = Found(path, root, "given")
+    whole = (s.also for s in sources if s.also and all(here.part(file).is_file() for file in s.also))
+    if (also := next(whole, None)) is not None:
+        return also
+    if path.name == "model_index.json":
+        listed = sorted(p for p in (*root.glob("*"), *root.glob("*/*")) if p != path and p.suffix in _PIPELINE_FILES)
+        return tuple(p.relative_to(root).as_posix() for p in listed if p.is_file())
+    every = dict.fromkeys(file for s in sources for file in s.also if not GENERIC.match(Path(file).name))
+    return tuple(file for file in every if here.part(file).is_file())
 
 
 def search(sources: Sequence[Source]) -> tuple[Found | None, list[str]]:
@@ -81,11 +98,11 @@ def places(source: Source) -> Iterator[Found]:
         for root, path in paths:
             if path.is_file() and path not in seen:
                 seen.add(path)
-                yield Found(path, root, origin, source, source.layout)
+                yield Found(path, root, origin, source, source.layout, source.also)
     if source.on_hub:
         for root in _snapshots(source):
             if (root / source.file).is_file():
-                yield Found(root / source.file, root, "hub cache", source, source.layout)
+                yield Found(root / source.file, root, "hub cache", source, source.layout, source.also)
 
 
 def _snapshots(source: Source) -> list[Path]:

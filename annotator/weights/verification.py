@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .. import host
+from .digest import sha256_of
 from .search import places
 from .sources import Found, Source
 
@@ -62,13 +61,3 @@ def survey(sources: Sequence[Source]) -> list[Checked]:
         if not copies:
             result.append(Checked(source, None, dict.fromkeys(source.files)))
     return result
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a whole file, in hex digits. Reading it shows progress and can be interrupted."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file, host.progress(path.stat().st_size, f"Checking {path.name}", "B") as bar:
-        while block := file.read(1 << 22):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()

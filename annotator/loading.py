@@ -1,0 +1,155 @@
+"""From an estimator's description to a loaded Annotator, and the cache of those used last."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ..errors import SettingError
+from . import host, weights
+from .estimator import Estimator
+from .layers import compute_float32_products, speed_up_linear_layers
+from .runtime import Annotator
+from .weights import Found, Stamp
+
+log = logging.getLogger(__name__)
+
+KEEP = 3
+
+# What these make has no values worth keeping: networks call them for parameters, never for buffers.
+_WITHOUT_VALUES = {torch.empty, torch.rand, torch.randn, torch.empty_like, torch.rand_like, torch.randn_like}
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Puts every tensor that is made without values, or with random ones, on torch's meta device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _WITHOUT_VALUES and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Build modules without memory or random values for their parameters; buffers are computed for real.
+
+    Buffers that a network derives from its configuration (position indices, bin edges) are not in every checkpoint,
+    so torch's meta device as a whole would lose them. Small parameters that start as constants may have them. The
+    mode holds in the calling thread alone: what others build meanwhile is as ever.
+    """
+    with _WithoutValues():
+        yield
+
+
+def locate(estimator: Estimator, weights_path: str | Path | None = None) -> Found:
+    """The weights of `estimator`: those at `weights_path`, a file or a folder; None = the ones that ship with the pack,
+    else found on disk, else downloaded. Raises WeightsError."""
+    if weights_path is None and estimator.embedded is not None:
+        weights_path = Path(__file__).parents[1] / estimator.embedded
+    if weights_path is None:
+        return weights.obtain(estimator.sources, name=estimator.name)
+    return weights.resolve(weights_path, estimator.sources, name=estimator.name)
+
+
+def load(
+    estimator: Estimator,
+    weights_path: str | Path | Found | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> Annotator:
+    """Load an estimator's weights, strictly.
+
+    weights_path: a file, a Hugging Face style folder, or what `locate` found; None = find or download. device: None =
+    the host's. dtype: None = `host.precision`'s choice, float32 on a processor; float32 by name is never TF32. The
+    network keeps no tie to the files: they may be overwritten afterwards. Raises WeightsError when the weights cannot
+    be had or do not fit the network.
+    """
+    if dtype is not None and not dtype.is_floating_point:
+        raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
+    found = weights_path if isinstance(weights_path, Found) else locate(estimator, weights_path)
+    checkpoint = estimator.read(found)
+    estimator = estimator.adapt(checkpoint)
+    with parameters_on_meta():
+        network = estimator.build(checkpoint)
+    tensors = estimator.translate(checkpoint.tensors)
+    weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=found.path)
+    where = None if device is None else torch.device(device)
+    runs_on = where or host.device()
+    network.to(dtype or host.precision(estimator.half, runs_on))
+    # Who names a dtype wants it as it is.
+    tf32 = host.tf32(estimator.tf32) if dtype is None else False
+    if tf32 is not None and runs_on.type == "cuda":
+        compute_float32_products(network, tf32)
+    if estimator.fast_linear and runs_on.type == "cpu":
+        speed_up_linear_layers(network)
+    if estimator.channels_last and runs_on.type == "cpu":
+        # The calls of `to` with a memory format alone are missing from torch's type hints.
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    return Annotator(estimator, host.Resident(network, where), found)
+
+
+class AnnotatorCache:
+    """The few annotators used last, so that a second run reads no file. keep: how many at most; None = as many as the
+    user chose (FATHOM_KEEP_LOADED, or ComfyUI's settings panel), `KEEP` unless said otherwise."""
+
+    def __init__(self, keep: int | None = None) -> None:
+        self._keep = keep
+        self._entries: OrderedDict[tuple[str, torch.dtype | None, str], tuple[Annotator, Stamp]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._loading: dict[Any, threading.Lock] = {}
+
+    def take(self, estimator: Estimator, dtype: torch.dtype | None = None) -> Annotator:
+        """The loaded annotator of `estimator`, loading it when it is not here. Errors as in `load`.
+
+        When any file of the model was replaced on disk, it is loaded anew; what was deleted stays while it is here.
+        Threads that ask for different models load them side by side.
+        """
+        keep = host.setting("KeepLoaded", "FATHOM_KEEP_LOADED", KEEP) if self._keep is None else self._keep
+        key = (estimator.id, dtype, host.chosen_precision())
+        with self._lock:
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:
+            with self._lock:
+                # Out while it is looked at: `release_unloaded` may come in between, from a node that is being dropped,
+                # and two of a kind would take the memory twice.
+                entry = self._entries.pop(key, None)
+            if entry is None or entry[0].found.stamp() not in (entry[1], None):
+                entry = None
+                found = locate(estimator)
+                # Of before the reading: what changes meanwhile is seen next time.
+                stamp = found.stamp() or ()
+                entry = load(estimator, found, dtype=dtype), stamp
+                log.info("Fathom: loaded %s from %s", estimator.name, found.path)
+            with self._lock:
+                self._entries[key] = entry
+                for oldest in list(self._entries)[: max(0, len(self._entries) - max(0, keep))]:
+                    self._entries.pop(oldest, None)
+            return entry[0]
+
+    def clear(self) -> None:
+        """Let go of every annotator; their memory returns when no graph holds them either."""
+        with self._lock:
+            self._entries.clear()
+
+    def release_unloaded(self) -> None:
+        """Let go of the annotators that ComfyUI has taken off the device.
+
+        Called when a graph's nodes are gone. ComfyUI has no other word for "free the host's memory too": on that
+        request it first unloads every network and then drops the nodes.
+        """
+        with self._lock:
+            for key, (annotator, _) in list(self._entries.items()):
+                if not annotator.loaded:
+                    self._entries.pop(key, None)
+
+
+cache = AnnotatorCache()

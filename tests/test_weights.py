@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -603,13 +604,103 @@ def test_sharded_folders(tmp_path):
         weights.read(index)
 
 
-def test_a_file_stays_mapped(tmp_path):
+@pytest.mark.parametrize("change", ["written over", "cut short"])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_a_file_that_is_written_over_changes_nothing_that_was_read(tmp_path, kind, change):
+    path = save_safe(tmp_path / "n") if kind == "safetensors" else save(tmp_path / "n", zipped=kind == "zip")
+    tensors = weights.read(path).tensors
+    with path.open("r+b") as file:  # as cp and rsync --inplace do: the same inode
+        size = path.stat().st_size
+        file.truncate(0)
+        file.write(b"\xff" * (size if change == "written over" else 3))
+    for key, tensor in tensors.items():
+        assert torch.equal(tensor, STATE[key])
+
+
+def test_nothing_that_was_read_is_mapped(tmp_path):
     if not Path("/proc/self/maps").exists():
         pytest.skip("told by Linux only")
     for path in (save(tmp_path / "zip.pth"), save_safe(tmp_path / "net.safetensors")):
         held = weights.read(path)
-        assert str(path) in Path("/proc/self/maps").read_text()
-        del held
+        assert held.tensors and str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_told(tmp_path, monkeypatch):
+    path = save_safe(tmp_path / "net.safetensors")
+    monkeypatch.setattr(host, "check_interrupt", lambda: os.utime(path, ns=(1, 1)))
+    with pytest.raises(WeightsError, match="written to while it was read"):
+        weights.read(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_under_the_name_of_safetensors_and_the_reverse(tmp_path, zipped):
+    check(save(tmp_path / "a.safetensors", zipped=zipped))
+    check(save_safe(tmp_path / "b.pth"))
+    check(save_safe(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("prefix", ["module._orig_mod.", "_orig_mod.module.", "_orig_mod._orig_mod.module.module."])
+def test_prefixes_in_any_order(tmp_path, prefix):
+    check(save(tmp_path / "net.pth", {prefix + key: tensor for key, tensor in STATE.items()}))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda t: t.to_sparse(), "0.weight is a sparse tensor"),
+        (lambda t: t.to_sparse_csr(), "0.weight is a sparse tensor"),
+        (lambda t: torch.nested.nested_tensor([t, t[:2]]), "0.weight is a nested tensor"),
+        (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "0.weight is a quantised tensor"),
+        (lambda t: t.to("meta"), "0.weight was saved without its values"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_told(tmp_path, make, words):
+    path = save(tmp_path / "net.pth", {**STATE, "0.weight": make(STATE["0.weight"])})
+    with pytest.raises(WeightsError, match=words):
+        weights.read(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_shapes_alone(tmp_path, zipped):
+    paths = save_safe(tmp_path / "a.safetensors"), save(tmp_path / "b.pth", {"model": STATE}, zipped=zipped)
+    for path in (*paths, save(tmp_path / "c.safetensors", zipped=zipped)):
+        tensors = weights.read(path, shapes_only=True).tensors
+        assert all(tensor.is_meta for tensor in tensors.values())
+        assert {k: (t.shape, t.dtype) for k, t in tensors.items()} == {k: (t.shape, t.dtype) for k, t in STATE.items()}
+
+
+def test_shapes_alone_read_no_numbers(tmp_path):
+    """A file of 100 GB, all hole: its header and its directory are all that is looked at."""
+    size = 25 * 10**9
+    header = json.dumps({"x": {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}}).encode()
+    path = put(tmp_path / "large.safetensors", len(header).to_bytes(8, "little") + header)
+    os.truncate(path, 8 + len(header) + 4 * size)
+    assert weights.read(path, shapes_only=True).tensors["x"].shape == (size,)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, "bytes of x are not as many"),
+        ({"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}, "bytes of x are not as many"),
+        ({"x": {"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]}}, "bytes of x are not as many"),
+        ({"x": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, "bytes of x are not as many"),
+        ({"x": {"dtype": "F32", "shape": [10**400, 0], "data_offsets": [0, 0]}}, "end at byte"),
+        ({"x": {"dtype": "F32", "shape": 1, "data_offsets": [0, 4]}}, "x is not described"),
+        ({"x": {"dtype": "Q4", "shape": [1], "data_offsets": [0, 4]}}, "x is of the type 'Q4'"),
+        ({"x": {"dtype": [], "shape": [1], "data_offsets": [0, 4]}}, "x is not described"),
+        ({"x": [1]}, "x is not described"),
+        ({"x": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, "x does not begin where"),
+        ({}, "end at byte"),
+        ({"__metadata__": {"a": 1}}, "metadata is not text"),
+    ],
+)
+def test_headers_that_do_not_describe_their_file(tmp_path, header, words):
+    text = json.dumps(header).encode()
+    path = put(tmp_path / "net.safetensors", len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(WeightsError, match=f"damaged, .*{words}"):
+        weights.read(path)
 
 
 class Evil:
@@ -647,6 +738,13 @@ def test_any_other_global_is_refused_by_name(tmp_path):
         weights.read(save(tmp_path / "net.pth", {"model": STATE, "rate": fractions.Fraction(1, 2)}))
 
 
+def zip_of(path: Path, files: dict[str, bytes], how: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
 def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     zipped, safe = save(folder / "zip.pth").read_bytes(), save_safe(folder / "ok.safetensors").read_bytes()
     legacy = save(folder / "legacy.pth", zipped=False).read_bytes()
@@ -665,6 +763,8 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "truncated safetensors": (put(folder / "t3.safetensors", safe[:-9]), "damaged"),
         "header": (put(folder / "h.safetensors", safe[:20] + b"}{" + safe[22:]), "damaged"),
         "script": (folder / "script.pt", "TorchScript"),
+        "archive": (zip_of(folder / "a.zip", {"weights/net.pth": b"x"}), "zip archive without weights"),
+        "packed": (zip_of(folder / "p.pth", {"a/data.pkl": b"x" * 99}, zipfile.ZIP_DEFLATED), "is compressed"),
         "no tensors": (save(folder / "n.pth", {"a": 1, "b": [2]}), "holds no weights: it is a dict of a, b"),
         "a tensor": (save(folder / "one.pth", torch.zeros(3)), "holds no weights"),
         "a folder": (folder, "cannot be read"),
@@ -679,6 +779,26 @@ def test_bad_files(tmp_path):
             weights.read(path)
         assert words in str(error.value) and str(path) in str(error.value), kind
         assert "weights_only" not in str(error.value), kind
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torch_never_sees_a_torchscript_archive(tmp_path, monkeypatch):
+    torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
+    monkeypatch.setattr(torch.serialization, "load", lambda *a, **k: pytest.fail("torch was given the archive"))
+    with pytest.raises(WeightsError, match="TorchScript"):
+        weights.read(tmp_path / "script.pt")
+
+
+@pytest.mark.parametrize("listed", [["a"], "a", {"x": ["a"]}, {"x": None}, {"x": "a\0b"}, {"x": "../b"}, {}, None])
+def test_an_index_that_lists_no_files(tmp_path, listed):
+    index = put(tmp_path / "model.safetensors.index.json", json.dumps({"weight_map": listed}).encode())
+    with pytest.raises(WeightsError, match="does not list the files of a sharded checkpoint"):
+        weights.read(index)
+
+
+def test_a_nul_in_a_path_is_no_file(models):
+    with pytest.raises(WeightsError, match="there is no file or folder"):
+        weights.resolve("a\0b.safetensors", [SOURCE], name="Net")
 
 
 def test_bad_choices(tmp_path, models):

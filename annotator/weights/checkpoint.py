@@ -1,30 +1,39 @@
-"""Reading checkpoints: safetensors, torch files without running what is in them, sharded and wrapped ones."""
+"""Reading checkpoints: safetensors, torch files without running what is in them, sharded and wrapped ones.
+
+What is read lies in memory of its own: a file that is written over afterwards, in place or by another, changes nothing.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle  # noqa: S403 - its error alone
 import re
+import threading
+import zipfile
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from ...errors import WeightsError
+from .safetensors_file import looks_like_safetensors, read_header, read_tensors, shapes_alone
 from .sources import Found, is_index, read_json, shards
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "depth_model", "params", "net", "ema")
 _BOOKKEEPING = ("optim", "sched", "hyper", "args", "config", "callback", "loop")
+_PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and torch.compile, in any order and number
 
 
 @dataclass
 class Checkpoint:
-    """A checkpoint file, read. tensors: by name, wrapper and uniform prefix taken off; safetensors and zip
-    files stay mapped to the file, so treat them as read-only. config: config.json of a Hugging Face style
-    folder. layout: what the source or the file's name says; None = tell by the keys. wrapper: the outer
-    keys taken off, as in "model". metadata: of a safetensors file.
+    """A checkpoint, read. tensors: by name, wrapper and uniform prefix taken off; on torch's meta device where shapes
+    alone were asked for. config: config.json of a Hugging Face style folder. layout: what the source or the file's
+    name says; None = tell by the keys. wrapper: the outer keys taken off, as in "model". metadata: of a safetensors
+    file.
     """
 
     path: Path
@@ -36,34 +45,49 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(weights: Found | str | Path) -> Checkpoint:
-    """Open a checkpoint: safetensors, torch's zip or older format, or the index of a sharded one. Raises
-    WeightsError for anything else, for a damaged file, and for a pickle that asks for code (which is not
-    run).
+def read(weights: Found | str | Path, *, shapes_only: bool = False) -> Checkpoint:
+    """Open a checkpoint: safetensors, torch's zip or older format, told apart by content, or the index of a sharded
+    one. shapes_only: names, types and shapes without the numbers, which of safetensors and torch's zip format are then
+    not read at all.
+
+    Raises WeightsError for anything else, for a damaged file, for one that is written to meanwhile, and for a pickle
+    that asks for code or a TorchScript archive (which are not run).
     """
-    found = weights if isinstance(weights, Found) else None
-    path = found.path if found else Path(weights)  # pyright: ignore[reportArgumentType]
+    found = weights if isinstance(weights, Found) else Found(Path(weights), Path(weights).parent, "")
+    path = found.path
     metadata: dict[str, str] = {}
     if is_index(path):
         held: dict[Any, Any] = {}
         for shard in shards(path):
-            held.update(_open(shard, metadata))
+            held.update(_open(shard, metadata, shapes_only))
     else:
-        held = _open(path, metadata)
+        held = _open(path, metadata, shapes_only)
     tensors, wrapper = _unwrap(held, path)
-    config_file = (found or Found(path, path.parent, "")).config_file
-    config = read_json(config_file) if config_file else None
-    return Checkpoint(path, tensors, config, wrapper, found.layout if found else None, found, metadata)
+    if shapes_only:
+        tensors = {key: tensor.to("meta") for key, tensor in tensors.items()}
+    elif empty := next((key for key, tensor in tensors.items() if tensor.is_meta), None):
+        raise WeightsError(f"{path}: {empty} was saved without its values (on torch's meta device). Fetch it again.")
+    config = read_json(found.config_file) if found.config_file else None
+    return Checkpoint(path, tensors, config, wrapper, found.layout, found if found is weights else None, metadata)
 
 
-def _open(path: Path, metadata: dict[str, str]) -> Any:
+def _open(path: Path, metadata: dict[str, str], shapes_only: bool) -> Any:
     """The content of one file, told by its first bytes: endings lie."""
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
+            before = os.fstat(file.fileno())
             head = file.read(512)
+            _check_head(path, head, before.st_size)
+            content = _content(path, file, head, before.st_size, metadata, shapes_only)
+            after = os.fstat(file.fileno())
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise WeightsError(f"{path} was written to while it was read. Run again when that is done.")
+    return content
+
+
+def _check_head(path: Path, head: bytes, size: int) -> None:
     if not head:
         raise WeightsError(f"{path} is empty. Delete it and fetch it again.")
     text = head.lstrip().lower()
@@ -73,24 +97,62 @@ def _open(path: Path, metadata: dict[str, str]) -> Any:
         raise WeightsError(f"{path} is a Git LFS pointer of {size} bytes: fetch the file itself (git lfs pull).")
     if path.name == "model_index.json":
         raise WeightsError(f"{path} is a diffusers folder, which this estimator cannot use: give it a checkpoint file.")
-    safetensors = head[8:9] == b"{" and head[:1] != b"\x80"
-    try:
-        if safetensors:
-            from safetensors import safe_open
 
-            with safe_open(str(path), framework="pt") as file:
-                metadata.update(file.metadata() or {})
-                return {key: file.get_tensor(key) for key in file.keys()}
+
+def _content(path: Path, file: BinaryIO, head: bytes, size: int, metadata: dict[str, str], shapes_only: bool) -> Any:
+    try:
+        if looks_like_safetensors(head):
+            entries, about = read_header(file)
+            metadata.update(about)
+            return shapes_alone(entries) if shapes_only else read_tensors(file, entries)
         zipped = head.startswith(b"PK\x03\x04")
-        if not zipped and head[:1] != b"\x80":
+        if zipped:
+            _check_listing(path, file)
+        elif head[:1] != b"\x80":
             raise WeightsError(f"{path} is no checkpoint: it is neither safetensors nor a torch file.")
-        with _allowed_globals():
-            # torch.load itself is sometimes patched by other packs to trust every file.
-            return torch.serialization.load(str(path), map_location="cpu", weights_only=True, mmap=zipped or None)
+        file.seek(0)
+        # torch reads a path that ends in .safetensors as such, whatever the file is.
+        if shapes_only and zipped and path.suffix != ".safetensors":
+            return _torch_load(str(path), map_location="meta", mmap=True)
+        return _torch_load(file, map_location="cpu", mmap=False)
     except WeightsError:
         raise
     except Exception as error:  # damage shows as any error at all, from KeyError to MemoryError
         raise _unreadable(path, size, error) from error
+
+
+def _check_listing(path: Path, file: BinaryIO) -> None:
+    """Raises WeightsError for an archive that torch would not have written, TorchScript's among them, before torch sees
+    it: torch before 2.6 runs the code in them (CVE-2025-32434)."""
+    with zipfile.ZipFile(file) as archive:
+        listed = archive.infolist()
+    names = [entry.filename.rpartition("/")[2] for entry in listed]
+    if "constants.pkl" in names or any("/code/" in f"/{entry.filename}" for entry in listed):
+        raise WeightsError(f"{path} is refused: it is a TorchScript archive, which holds code. Use the plain weights.")
+    if "data.pkl" not in names:
+        raise WeightsError(f"{path} is a zip archive without weights: unpack it, and choose the checkpoint in it.")
+    if packed := [entry.filename for entry in listed if entry.compress_type != zipfile.ZIP_STORED]:
+        raise WeightsError(f"{path} is refused: {packed[0]} in it is compressed, and torch writes no such file.")
+
+
+def _torch_load(file: BinaryIO | str, **how: Any) -> Any:
+    """torch.load of weights alone; harmless further globals are accepted only for a file that asks for them."""
+
+    def load() -> Any:
+        # torch.load itself is sometimes patched by other packs to trust every file.
+        return torch.serialization.load(file, weights_only=True, **how)  # pyright: ignore[reportArgumentType]
+
+    try:
+        return load()
+    except pickle.UnpicklingError:  # it asks for a global, or is damaged
+        pass
+    if not isinstance(file, str):
+        file.seek(0)
+    with _allowing, _allowed_globals():
+        return load()
+
+
+_allowing = threading.Lock()
 
 
 def _unreadable(path: Path, size: int, error: Exception) -> WeightsError:
@@ -118,10 +180,9 @@ def _unreadable(path: Path, size: int, error: Exception) -> WeightsError:
     )
 
 
-def _allowed_globals() -> Any:
-    """Context in which torch accepts the harmless globals that published checkpoints hold besides tensors."""
-    if not hasattr(torch.serialization, "safe_globals"):  # torch < 2.5: fewer files load, none unsafely
-        return nullcontext()
+def _allowed_globals() -> AbstractContextManager[Any]:
+    """Context in which torch accepts the harmless globals that published checkpoints hold besides tensors. torch's list
+    of them is one for all threads, so only one may be inside."""
     import argparse
 
     import numpy as np
@@ -130,10 +191,8 @@ def _allowed_globals() -> Any:
     wanted: list[Any] = [argparse.Namespace, np.dtype, np.ndarray]
     wanted += [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
     for function in (core.multiarray.scalar, core.multiarray._reconstruct):
-        wanted.append(function)
-        if hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # names by pair came with it, 2.6
-            home = "numpy.core.multiarray" if "._core" in function.__module__ else "numpy._core.multiarray"
-            wanted.append((function, f"{home}.{function.__name__}"))
+        home = "numpy.core.multiarray" if "._core" in function.__module__ else "numpy._core.multiarray"
+        wanted += [function, (function, f"{home}.{function.__name__}")]
     # On leaving, torch forgets what is listed here, also where someone else had listed it before.
     before = torch.serialization.get_safe_globals()
     return torch.serialization.safe_globals([g for g in dict.fromkeys(wanted) if g not in before])
@@ -153,15 +212,22 @@ def _unwrap(held: Any, path: Path) -> tuple[dict[str, Tensor], str | None]:
         outer.append(keys[0])
         held = inner[keys[0]]
     items = held.items() if isinstance(held, Mapping) else ()
-    tensors = {k: v.detach() for k, v in items if isinstance(k, str) and _plain(v)}
+    tensors = {k: v.detach() for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors:
         kind = f"a {type(held).__name__}" + (f" of {', '.join(map(str, list(held)[:5]))}" if items else "")
         raise WeightsError(f"{path} holds no weights: it is {kind}, not named tensors.")
-    for prefix in ("module.", "_orig_mod."):  # left by DataParallel and torch.compile
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
+    for key, tensor in tensors.items():
+        if (kind := _oddity(tensor)) is not None:
+            raise WeightsError(f"{path}: {key} is {kind}; save it as a plain tensor of its values.")
+    while prefix := next((p for p in _PREFIXES if all(k.startswith(p) and k != p for k in tensors)), None):
+        tensors = {key[len(prefix) :]: tensor for key, tensor in tensors.items()}
     return tensors, "/".join(outer) or None
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and not (value.is_meta or value.is_quantized)
+def _oddity(tensor: Tensor) -> str | None:
+    """What keeps a tensor from being a weight."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout != torch.strided:
+        return f"a sparse tensor ({str(tensor.layout).removeprefix('torch.')})"
+    return "a quantised tensor" if tensor.is_quantized else None

@@ -178,7 +178,8 @@ class MarigoldEstimator(Estimator):
     def _part(self, found: Found, part: str, stem: str) -> Checkpoint:
         chosen = [name.partition("/")[2] for name in found.also if name.startswith(f"{part}/")]
         bins = "pytorch_model" if part == "text_encoder" else stem
-        names = [name for name in chosen if not name.endswith(".json")] + [f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{bins}.bin", f"{bins}.fp16.bin"]
+        names = [name for name in chosen if not name.endswith(".json")]
+        names += [f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{bins}.bin", f"{bins}.fp16.bin"]
         for name in names:
             if (found.root / part / name).is_file():
                 return read(found.root / part / name)

@@ -484,6 +484,99 @@ def test_verify_and_survey(models, tmp_path):
     ]
 
 
+# ------------------------------------------------------------------------------------------ identity
+
+
+def named(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        put(folder / name, content)
+
+
+PIPELINE = {"unet/config.json": b"{}", "unet/net.safetensors": b"1", "text/model.bin": b"2"}
+
+
+@pytest.mark.parametrize("changed", ["model_index.json", *PIPELINE])
+def test_every_file_of_a_folder_is_part_of_its_identity(models, tmp_path, changed):
+    named(folder := tmp_path / "mine", {"model_index.json": b"{}", **PIPELINE})
+    source = Source("owner/net", "model_index.json", "diffusers", tuple(PIPELINE))
+    for sources in ([source], []):  # as published, and some other pipeline
+        found = weights.resolve(folder, sources, name="Net")
+        assert {p.relative_to(folder).as_posix() for p in found.files} == {"model_index.json", *PIPELINE}
+        assert found.files[0].name == "model_index.json"
+        digest, stamp = found.digest(), found.stamp()
+        content = (folder / changed).read_bytes()
+        put(folder / changed, b"3")
+        assert found.digest() != digest and found.stamp() != stamp
+        put(folder / changed, content)
+        assert weights.resolve(folder, sources, name="Net").digest() == digest
+    (folder / changed).unlink()
+    assert found.stamp() is None
+    with pytest.raises(WeightsError, match=f"{Path(changed).name} cannot be read"):
+        found.digest()
+
+
+def test_of_a_published_folder_only_the_files_of_one_variant_count(models, tmp_path):
+    named(folder := tmp_path / "mine", {"model_index.json": b"{}", **PIPELINE, "unet/net.fp16.safetensors": b"4"})
+    sources = [Source("owner/net", "model_index.json", "diffusers", ("unet/none.safetensors",))]
+    sources += [Source("owner/net", "model_index.json", "diffusers", tuple(PIPELINE))]
+    assert len(weights.resolve(folder, sources, name="Net").files) == 4
+
+
+def test_a_single_files_identity_is_its_published_hash_wherever_it_lies(models, tmp_path):
+    found = weights.resolve(put(tmp_path / "renamed.pt"), [SOURCE], name="Net")
+    assert found.digest() == SHA
+    put(models / FILE)
+    assert weights.find([SOURCE]).digest() == SHA
+
+
+def test_two_files_that_belong_together(models, tmp_path):
+    source = Source(REPO, FILE, also=("merge.pth",))
+    folders = {}
+    for place in (f"annotators/{REPO}", "aux/Annotators"):
+        named(tmp_path / place, {FILE: b"1", "merge.pth": b"2"})
+        found = weights.find([source])
+        folders[found.path.parent.parent.name] = found.digest()
+        found.path.unlink()
+    assert len(folders) == 2 and len(set(folders.values())) == 1
+    for name in (FILE, "renamed.pth"):
+        named(tmp_path / "own", {name: b"1", "merge.pth": b"2", "config.json": b"{}"})
+        found = weights.resolve(tmp_path / "own" / name, [source], name="Net")
+        assert {p.name for p in found.files} == {name, "merge.pth", "config.json"}
+
+
+def test_shards_and_the_configuration_count(tmp_path, models):
+    index = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors", "z": "a.safetensors"}}
+    files = {"a.safetensors": b"1", "b.safetensors": b"2", "config.json": b"{}", "c.safetensors": b"3"}
+    named(tmp_path / "m", {"model.safetensors.index.json": json.dumps(index).encode(), **files})
+    found = weights.resolve(tmp_path / "m", [], name="Net")
+    names = [p.name for p in found.files]
+    assert names == ["model.safetensors.index.json", "a.safetensors", "b.safetensors", "config.json"]
+
+
+def test_the_parts_cannot_be_exchanged(tmp_path):
+    named(tmp_path / "m", {"a": b"1", "b": b"2"}), named(tmp_path / "n", {"a": b"2", "b": b"1"})
+    one, two = (weights.Found(tmp_path / m / "a", tmp_path / m, "", also=("b",)).digest() for m in "mn")
+    assert one != two
+
+
+def test_an_unchanged_file_is_hashed_once(tmp_path, monkeypatch):
+    from fathom.annotator.weights import digest
+
+    reads = []
+    monkeypatch.setattr(
+        digest, "sha256_of", lambda path: reads.append(path) or hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+    path = put(tmp_path / "net.pt")
+    found = weights.Found(path, tmp_path, "")
+    assert found.digest() == found.digest() == SHA and len(reads) == 2, "fresh files may change within a clock tick"
+    os.utime(path, (1, 1))
+    assert found.digest() == found.digest() == SHA and len(reads) == 3
+    put(tmp_path / "other", CONTENT[:-1] + b"!")
+    os.utime(tmp_path / "other", (1, 1))
+    (tmp_path / "other").replace(path)
+    assert found.digest() != SHA and len(reads) == 4, "another inode of the same size and time"
+
+
 # ------------------------------------------------------------------------------------------ reading
 
 

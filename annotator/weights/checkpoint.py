@@ -6,7 +6,7 @@ What is read lies in memory of its own: a file that is written over afterwards, 
 from __future__ import annotations
 
 import os
-import pickle  # noqa: S403 - its error alone
+import pickle
 import re
 import threading
 import zipfile

@@ -87,7 +87,7 @@ def read_tensors(file: BinaryIO, entries: Mapping[str, Entry]) -> dict[str, Tens
     tensors = {}
     for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
         tensors[name] = tensor = torch.empty(entry.shape, dtype=entry.dtype)
-        room = memoryview(tensor.reshape(-1).view(torch.uint8).numpy()) if entry.size else memoryview(b"")
+        room = tensor.reshape(-1).view(torch.uint8).numpy().data if entry.size else memoryview(b"")
         file.seek(entry.start)
         while room:
             host.check_interrupt()

@@ -147,8 +147,8 @@ def shards(index: Path) -> list[Path]:
     names = set(listed.values()) if isinstance(listed, dict) and all(_is_name(v) for v in listed.values()) else set()
     if not names:
         raise WeightsError(
-            f"{index} does not list the files of a sharded checkpoint: its weight_map should hold, for each tensor, the "
-            "name of a file beside it."
+            f"{index} does not list the files of a sharded checkpoint: its weight_map should hold the name of a "
+            "file beside it for each tensor."
         )
     if missing := [n for n in sorted(names) if not (index.parent / n).is_file()]:
         raise WeightsError(f"{index} lists {len(names)} files; missing beside it: {', '.join(missing)}.")

@@ -173,15 +173,15 @@ class DepthAnything(Estimator):
     def _check_config(self, checkpoint: Checkpoint) -> None:
         """The tensors of V1, V2 and the metric models have the same names and shapes; config.json tells them apart."""
         config = checkpoint.config or {}
-        taps = (config.get("backbone_config") or {}).get("out_indices")
-        if taps and tuple(taps) != tuple(tap + 1 for tap in self.taps):
+        taps = checkpoint.setting("backbone_config.out_indices")
+        if taps and taps != [tap + 1 for tap in self.taps]:
             raise WeightsError(
                 f"{self.name}: {checkpoint.path} is the other version of Depth Anything: its config.json lists the "
                 f"blocks {taps}, expected {[tap + 1 for tap in self.taps]} (V1 takes the last four). Choose the "
                 "estimator of that version."
             )
         kind = config.get("depth_estimation_type", "relative")
-        reach = float(config.get("max_depth") or 1) if kind == "metric" else None
+        reach = checkpoint.number("max_depth", 1) if kind == "metric" else None
         if config and reach != self.reach:
             said = {r: f"metric up to {r:g} m" if r else "relative" for r in (reach, self.reach)}
             raise WeightsError(

@@ -9,7 +9,6 @@ folder and the seeds.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from ..annotator import host
 from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option
 from ..annotator.loading import parameters_on_meta
 from ..annotator.sizing import Fit, Size, bounded
-from ..annotator.weights import Checkpoint, Found, Source, load_strict, read
+from ..annotator.weights import Checkpoint, Found, Source, load_strict, named_settings, read, read_json
 from ..errors import SignalError, WeightsError
 from ..signals import Depth, Intrinsics, Layer, Normals, Signal
 from ..signals.depth import DepthLook
@@ -33,12 +32,52 @@ _SCHEDULERS = ("DDIMScheduler", "LCMScheduler")
 _EMPTY_PROMPT = (49406, 49407)  # CLIP's tokens of "": begin and end
 _VAE_SCALE = 8
 _UNKNOWN = (KeyError, TypeError, ValueError, AttributeError, SignalError)
+_UNBUILDABLE = (KeyError, TypeError, ValueError, AttributeError, NotImplementedError, ZeroDivisionError, RuntimeError)
 _LATENT = 4  # channels of the autoencoder's code for one map
 _PIPELINES: dict[str, tuple[str, ...]] = {
     "depth": ("MarigoldDepthPipeline", "MarigoldPipeline"),
     "normals": ("MarigoldNormalsPipeline",),
     "intrinsics": ("MarigoldIntrinsicsPipeline",),
 }
+# What each configuration may say: for the networks whatever changes their shape or arithmetic in the published files,
+# then what stands there and changes nothing. Anything else is refused: libraries take code from where a key says.
+_UNET = frozenset(
+    "in_channels out_channels center_input_sample flip_sin_to_cos freq_shift down_block_types mid_block_type "
+    "up_block_types only_cross_attention block_out_channels layers_per_block downsample_padding mid_block_scale_factor "
+    "dropout act_fn norm_num_groups norm_eps cross_attention_dim transformer_layers_per_block "
+    "reverse_transformer_layers_per_block encoder_hid_dim encoder_hid_dim_type attention_head_dim num_attention_heads "
+    "dual_cross_attention use_linear_projection class_embed_type addition_embed_type addition_time_embed_dim "
+    "num_class_embeds upcast_attention resnet_time_scale_shift resnet_skip_time_act resnet_out_scale_factor "
+    "time_embedding_type time_embedding_dim time_embedding_act_fn timestep_post_act time_cond_proj_dim conv_in_kernel "
+    "conv_out_kernel projection_class_embeddings_input_dim attention_type class_embeddings_concat "
+    "mid_block_only_cross_attention cross_attention_norm addition_embed_type_num_heads".split()
+)
+_VAE = frozenset(
+    "in_channels out_channels down_block_types up_block_types block_out_channels layers_per_block act_fn "
+    "latent_channels norm_num_groups scaling_factor shift_factor latents_mean latents_std force_upcast use_quant_conv "
+    "use_post_quant_conv mid_block_add_attention".split()
+)
+_TEXT = frozenset(
+    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads max_position_embeddings hidden_act "
+    "layer_norm_eps".split()
+)
+_SCHEDULER = frozenset(
+    "_class_name num_train_timesteps beta_start beta_end beta_schedule trained_betas clip_sample set_alpha_to_one "
+    "steps_offset prediction_type thresholding dynamic_thresholding_ratio clip_sample_range sample_max_value "
+    "timestep_spacing rescale_betas_zero_snr original_inference_steps timestep_scaling".split()
+)
+_DIFFUSERS = {"_class_name", "_diffusers_version", "_name_or_path", "sample_size"}
+_WITHOUT_EFFECT = {
+    "unet": _DIFFUSERS,
+    "vae": _DIFFUSERS,
+    "scheduler": {"_diffusers_version", "skip_prk_steps"},
+    "text_encoder": set(
+        "_name_or_path architectures attention_dropout bos_token_id dropout dtype eos_token_id initializer_factor "
+        "initializer_range model_type pad_token_id projection_dim return_dict torch_dtype transformers_version "
+        "use_cache".split()
+    ),
+}
+_CONFIGURATIONS = {"unet": _UNET, "vae": _VAE, "text_encoder": _TEXT, "scheduler": _SCHEDULER}
 
 
 class Marigold(nn.Module):
@@ -156,24 +195,16 @@ class MarigoldEstimator(Estimator):
                 f"{self.name}: {found.path} is one file; Marigold is a diffusers folder with model_index.json, unet, "
                 "vae, text_encoder and scheduler. Give the folder."
             )
-        names = {"model_index": "model_index.json", "scheduler": "scheduler/scheduler_config.json"}
-        names |= {part: f"{part}/config.json" for part in ("unet", "vae", "text_encoder")}
-        config = {part: self._json(found, name) for part, name in names.items()}
+        names = {part: f"{part}/config.json" for part in ("unet", "vae", "text_encoder")}
+        names["scheduler"] = "scheduler/scheduler_config.json"
+        config: dict[str, Any] = {"model_index": read_json(found.path)}
+        for part, name in names.items():
+            config[part] = named_settings(found.root / name, _CONFIGURATIONS[part], _WITHOUT_EFFECT[part])
         tensors = {"text": self._empty_prompt(found, config["text_encoder"])}
         for part in ("unet", "vae"):
             held = self._part(found, part, "diffusion_pytorch_model").tensors
             tensors |= {f"{part}.{name}": tensor for name, tensor in held.items()}
         return Checkpoint(found.path, tensors, config, layout=found.layout, found=found)
-
-    def _json(self, found: Found, name: str) -> dict[str, Any]:
-        path = found.root / name
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{self.name}: {path} is missing or no JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise WeightsError(f"{self.name}: {path} should hold a JSON object, but holds {type(value).__name__}.")
-        return value
 
     def _part(self, found: Found, part: str, stem: str) -> Checkpoint:
         chosen = [name.partition("/")[2] for name in found.also if name.startswith(f"{part}/")]
@@ -189,8 +220,11 @@ class MarigoldEstimator(Estimator):
         from transformers import CLIPTextConfig, CLIPTextModel
 
         held = self._part(found, "text_encoder", "model")
-        with parameters_on_meta():
-            encoder = CLIPTextModel(CLIPTextConfig(**config))
+        try:
+            with parameters_on_meta():
+                encoder = CLIPTextModel(CLIPTextConfig(**{**config, "attn_implementation": "sdpa"}))
+        except _UNBUILDABLE as error:
+            raise WeightsError(f"{self.name}: {found.root / 'text_encoder/config.json'}: {error}") from error
         # Newer transformers leave out the outer name that the files carry.
         outer = "text_model." if next(iter(encoder.state_dict())).startswith("text_model.") else ""
         tensors = {outer + name.removeprefix("text_model."): tensor for name, tensor in held.tensors.items()}
@@ -242,7 +276,13 @@ class MarigoldEstimator(Estimator):
         config = checkpoint.config or self.config
         if config is None:
             raise WeightsError(f"{self.name}: {checkpoint.path} comes without the configuration of its networks.")
-        return Marigold(config, self.produces[0])
+        try:
+            return Marigold(config, self.produces[0])
+        except _UNBUILDABLE as error:
+            raise WeightsError(
+                f"{self.name}: the networks that unet/config.json and vae/config.json beside {checkpoint.path} "
+                f"describe cannot be built: {type(error).__name__}: {error}"
+            ) from error
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         # The autoencoder is Stable Diffusion 2's, whose file names its attention in the way of diffusers 0.10.

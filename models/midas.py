@@ -176,7 +176,7 @@ class MiDaS(Estimator):
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
         # The class in transformers has another epsilon in its norms than the official code.
-        eps = (checkpoint.config or {}).get("layer_norm_eps", 1e-12) if self.transformers else 1e-6
+        eps = checkpoint.number("layer_norm_eps", 1e-12) if self.transformers else 1e-6
         return MiDaSNetwork(self.spec, eps)
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

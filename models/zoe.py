@@ -515,8 +515,7 @@ class ZoeEstimator(Estimator):
             )
         if layout == "official":
             return self
-        backbone = (checkpoint.config or {}).get("backbone_config") or {}
-        eps = float(backbone.get("layer_norm_eps", 1e-12))
+        eps = checkpoint.number("backbone_config.layer_norm_eps", 1e-12)
         # Their processor has one frame for all three, also for K.
         architecture = replace(self.architecture, norm_eps=eps)
         return replace(self, layout=layout, architecture=architecture, frame=(384, 512))

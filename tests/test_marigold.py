@@ -372,6 +372,72 @@ def test_wrong_folders_are_told(folders: Any, tmp_path: Path) -> None:
         loaded(broken, "depth")
 
 
+def changed(folder: Path, target: Path, name: str, **settings: Any) -> Path:
+    """A copy of the folder in which one configuration says something else."""
+    shutil.copytree(folder, target)
+    path = target / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return target
+
+
+def test_a_configuration_cannot_bring_code(folders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asks the package `kernels` for the attention "owner/name": a stand-in notes whether it does."""
+    (tmp_path / "packages" / "kernels").mkdir(parents=True)
+    note = tmp_path / "asked"
+    code = f"open({str(note)!r}, 'a').write('asked')\ndef __getattr__(name):\n    raise ImportError(name)\n"
+    (tmp_path / "packages" / "kernels" / "__init__.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    for number, key in enumerate(("attn_implementation", "_attn_implementation", "attn_implementation_internal")):
+        bad = changed(
+            folders["depth", "ddim"], tmp_path / str(number), "text_encoder/config.json", **{key: "owner/name"}
+        )
+        with pytest.raises(fathom.WeightsError, match=f"text_encoder.config.json says '{key}'.*publisher's own file"):
+            loaded(bad, "depth")
+    assert not note.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("text_encoder/config.json", {"auto_map": {"AutoModel": "x.y"}}, "'auto_map'"),
+        ("unet/config.json", {"quantization_config": {}}, "'quantization_config'"),
+        ("vae/config.json", {"custom": 1, "other": 2}, "'custom', 'other'"),
+        ("scheduler/scheduler_config.json", {"solver": 1}, "'solver'"),
+        ("unet/config.json", {"down_block_types": ["os.system"]}, "cannot be built"),
+        ("unet/config.json", {"block_out_channels": "wide"}, "cannot be built"),
+        ("unet/config.json", {"cross_attention_dim": None}, "cannot be built"),
+        ("vae/config.json", {"act_fn": "__import__"}, "cannot be built"),
+        ("text_encoder/config.json", {"num_attention_heads": 0}, "text_encoder/config.json"),
+        ("text_encoder/config.json", {"hidden_act": "none such"}, "text_encoder/config.json"),
+    ],
+)
+def test_configurations_that_are_not_the_published_ones(
+    folders: Any, tmp_path: Path, name: str, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(fathom.WeightsError, match=words):
+        loaded(changed(folders["depth", "ddim"], tmp_path / "bad", name, **settings), "depth")
+
+
+@pytest.mark.parametrize("name", ["model_index.json", "unet/config.json"])
+def test_a_configuration_nested_without_end(folders: Any, tmp_path: Path, name: str) -> None:
+    shutil.copytree(folders["depth", "ddim"], tmp_path / "deep")
+    (tmp_path / "deep" / name).write_text("[" * 100_000)
+    with pytest.raises(fathom.WeightsError, match="not readable JSON"):
+        loaded(tmp_path / "deep", "depth")
+
+
+def test_what_published_configurations_say_besides_sizes_is_let_pass(folders: Any, tmp_path: Path) -> None:
+    settings = {
+        **{"_name_or_path": "x", "architectures": ["CLIPTextModel"], "attention_dropout": 0.0, "bos_token_id": 0},
+        **{"dropout": 0.0, "eos_token_id": 2, "initializer_factor": 1.0, "initializer_range": 0.02},
+        **{"model_type": "clip_text_model", "pad_token_id": 1, "projection_dim": 512, "torch_dtype": "float32"},
+        **{"transformers_version": "4.31.0"},
+    }
+    good = changed(folders["depth", "ddim"], tmp_path / "good", "text_encoder/config.json", **settings)
+    same = loaded(folders["depth", "ddim"], "depth")(picture(), processing_resolution=64).values
+    assert torch.equal(loaded(good, "depth")(picture(), processing_resolution=64).values, same)
+
+
 @pytest.mark.parametrize(
     "bad", [{"steps": -1}, {"ensemble_size": 0}, {"seed": -1}, {"processing_resolution": 5000}, {"step": 1}]
 )

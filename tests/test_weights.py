@@ -732,6 +732,14 @@ def test_torch_files_under_the_name_of_safetensors_and_the_reverse(tmp_path, zip
     check(save_safe(tmp_path / "c"))
 
 
+def test_a_header_as_long_as_a_pickles_first_byte(tmp_path):
+    text = b"{}".ljust(0x280)
+    path = put(tmp_path / "net.safetensors", len(text).to_bytes(8, "little") + text)
+    assert path.read_bytes()[:1] == b"\x80"
+    with pytest.raises(WeightsError, match="holds no weights"):  # it was read
+        weights.read(path)
+
+
 @pytest.mark.parametrize("prefix", ["module._orig_mod.", "_orig_mod.module.", "_orig_mod._orig_mod.module.module."])
 def test_prefixes_in_any_order(tmp_path, prefix):
     check(save(tmp_path / "net.pth", {prefix + key: tensor for key, tensor in STATE.items()}))
@@ -903,6 +911,14 @@ def test_bad_choices(tmp_path, models):
     save_safe(tmp_path / "model.safetensors"), put(tmp_path / "config.json", b"[]")
     with pytest.raises(WeightsError, match="config.json should hold a JSON object"):
         weights.read(weights.resolve(tmp_path, [SOURCE], name="Net"))
+
+
+@pytest.mark.parametrize("value", ["1e-6", True, [1], 0, -1, float("nan"), float("inf"), 10**400])
+def test_a_number_of_a_configuration_is_one(tmp_path, value):
+    checkpoint = weights.Checkpoint(tmp_path / "net", {}, {"deep": {"eps": value}, "good": 2, "flat": 3})
+    with pytest.raises(WeightsError, match="config.json beside .*: deep.eps should be a positive number"):
+        checkpoint.number("deep.eps", 1.0)
+    assert checkpoint.number("good", 1.0) == 2 and checkpoint.number("flat.eps", 1.0) == 1 == checkpoint.number("no", 1)
 
 
 # ------------------------------------------------------------------------------------------ strict loading

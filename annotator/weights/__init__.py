@@ -12,7 +12,7 @@ hashes on request.
 from .checkpoint import Checkpoint, read
 from .fetch import obtain
 from .search import find, resolve
-from .sources import Found, Source, Stamp
+from .sources import Found, Source, Stamp, named_settings, read_json
 from .strict import load_strict
 from .verification import Checked, Verdict, survey, verify
 
@@ -25,8 +25,10 @@ __all__ = [
     "Verdict",
     "find",
     "load_strict",
+    "named_settings",
     "obtain",
     "read",
+    "read_json",
     "resolve",
     "survey",
     "verify",

@@ -44,6 +44,25 @@ class Checkpoint:
     found: Found | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 
+    def setting(self, name: str) -> Any:
+        """What config.json says under `name`, which may lead inwards as in "backbone_config.layer_norm_eps"; None where
+        it says nothing, or there is none."""
+        value: Any = self.config
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """The number that `setting` tells, or the default. Raises WeightsError for anything but a positive number."""
+        value = self.setting(name)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
+            raise WeightsError(
+                f"config.json beside {self.path}: {name} should be a positive number, not {value!r:.80}."
+            )
+        return float(value)
+
 
 def read(weights: Found | str | Path, *, shapes_only: bool = False) -> Checkpoint:
     """Open a checkpoint: safetensors, torch's zip or older format, told apart by content, or the index of a sharded

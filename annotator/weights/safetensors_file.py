@@ -37,8 +37,9 @@ class Entry(NamedTuple):
 
 
 def looks_like_safetensors(head: bytes) -> bool:
-    """Whether a file that begins so is of this format: a length, then a JSON object."""
-    return head[8:9] == b"{" and head[:1] != b"\x80"
+    """Whether a file that begins so is of this format: a length below 4 GiB in eight bytes, then a JSON object. Its
+    first byte may be that of a pickle, which no four zeros follow."""
+    return head[4:9] == b"\0\0\0\0{"
 
 
 def read_header(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ...errors import WeightsError
 from .digest import file_state, joint_digest
@@ -159,7 +160,7 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and Path(value).name == value and "\0" not in value
 
 
-def read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a small file. Raises WeightsError for anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -168,6 +169,21 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
         raise WeightsError(f"{path} should hold a JSON object, but holds a {type(value).__name__}.")
     return value
+
+
+def named_settings(path: Path, wanted: Collection[str], without_effect: Collection[str]) -> dict[str, Any]:
+    """The settings called `wanted` of a library's configuration file, as far as it has them.
+
+    without_effect: keys that may stand there and are left out. Raises WeightsError naming any other key: libraries take
+    code, and whom to ask for it, from configurations.
+    """
+    held = read_json(path)
+    if unknown := [key for key in held if key not in wanted and key not in without_effect]:
+        raise WeightsError(
+            f"{path} says {', '.join(map(repr, unknown[:4]))}, which no published configuration does and which is not "
+            "known to be harmless. Use the publisher's own file."
+        )
+    return {key: value for key, value in held.items() if key in wanted}
 
 
 def endpoint() -> str:

@@ -55,6 +55,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "decompose",
+    "detect",
     "estimators",
     "load",
     "load_signal",
@@ -113,3 +114,12 @@ def decompose(image: Any, slots: Mapping[str, str | Estimator], resolution: int 
 
     chosen = {slot: estimator(id) if isinstance(id, str) else id for slot, id in slots.items()}
     return runtime.decompose(image, chosen, resolution)
+
+
+def detect(path: str | Path) -> list[str]:
+    """The ids of the estimators that a weights file or folder fits, by the names and shapes of its tensors, not by its
+    own name; empty where none does. Reads no numbers. Raises WeightsError for what is no checkpoint."""
+    from .annotator.detect import detect
+    from .models import estimators
+
+    return detect(path, estimators())

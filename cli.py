@@ -493,6 +493,24 @@ def verify() -> None:
         raise typer.Exit(1)
 
 
+@models.command()
+def detect(
+    file: Annotated[Path, typer.Argument(help="A weights file, or a Hugging Face or diffusers folder.")],
+) -> None:
+    """List the models that a weights file fits, by its tensors: those that `annotate --weights` takes it for.
+
+    Exit status: 0 when there are any, 1 when there is none.
+    """
+    from . import detect
+
+    fitting = detect(file)
+    for id in fitting:
+        typer.echo(id)
+    if not fitting:
+        console.print(f"{file} fits none of the models.", highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
 bundles = typer.Typer(help="Bundles: pictures decomposed once, kept on disk.", no_args_is_help=True)
 app.add_typer(bundles, name="bundle")
 

@@ -5,49 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
-from ..errors import SettingError
-from . import host, weights
+from ..errors import SettingError, WeightsError
+from . import detect, host, weights
 from .estimator import Estimator
 from .layers import compute_float32_products, speed_up_linear_layers
+from .meta import parameters_on_meta as parameters_on_meta
 from .runtime import Annotator
-from .weights import Found, Stamp
+from .weights import Checkpoint, Found, Stamp
 
 log = logging.getLogger(__name__)
 
 KEEP = 3
-
-# What these make has no values worth keeping: networks call them for parameters, never for buffers.
-_WITHOUT_VALUES = {torch.empty, torch.rand, torch.randn, torch.empty_like, torch.rand_like, torch.randn_like}
-
-
-class _WithoutValues(TorchFunctionMode):
-    """Puts every tensor that is made without values, or with random ones, on torch's meta device."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in _WITHOUT_VALUES and kwargs.get("device") is None:
-            kwargs = {**kwargs, "device": "meta"}
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def parameters_on_meta() -> Iterator[None]:
-    """Build modules without memory or random values for their parameters; buffers are computed for real.
-
-    Buffers that a network derives from its configuration (position indices, bin edges) are not in every checkpoint,
-    so torch's meta device as a whole would lose them. Small parameters that start as constants may have them. The
-    mode holds in the calling thread alone: what others build meanwhile is as ever.
-    """
-    with _WithoutValues():
-        yield
 
 
 def locate(estimator: Estimator, weights_path: str | Path | None = None) -> Found:
@@ -77,11 +51,12 @@ def load(
         raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
     found = weights_path if isinstance(weights_path, Found) else locate(estimator, weights_path)
     checkpoint = estimator.read(found)
-    estimator = estimator.adapt(checkpoint)
-    with parameters_on_meta():
-        network = estimator.build(checkpoint)
-    tensors = estimator.translate(checkpoint.tensors)
-    weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=found.path)
+    try:
+        estimator, network = _filled(estimator, checkpoint)
+    except WeightsError as error:
+        # A diffusers folder is told by its index.
+        path = found.root if found.path.name == "model_index.json" else found.path
+        raise WeightsError(f"{error}{detect.advice(estimator, path)}") from error
     where = None if device is None else torch.device(device)
     runs_on = where or host.device()
     network.to(dtype or host.precision(estimator.half, runs_on))
@@ -95,6 +70,16 @@ def load(
         # The calls of `to` with a memory format alone are missing from torch's type hints.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return Annotator(estimator, host.Resident(network, where), found)
+
+
+def _filled(estimator: Estimator, checkpoint: Checkpoint) -> tuple[Estimator, nn.Module]:
+    """The estimator adapted to a checkpoint, and its network with that checkpoint's tensors."""
+    estimator = estimator.adapt(checkpoint)
+    with parameters_on_meta():
+        network = estimator.build(checkpoint)
+    tensors = estimator.translate(checkpoint.tensors)
+    weights.load_strict(network, tensors, extras=estimator.extras, name=estimator.name, path=checkpoint.path)
+    return estimator, network
 
 
 class AnnotatorCache:

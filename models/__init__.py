@@ -11,6 +11,7 @@ import pkgutil
 from functools import cache
 from types import MappingProxyType
 
+from ..annotator import detect
 from ..annotator.estimator import Estimator
 from ..errors import FathomError, SettingError
 
@@ -51,3 +52,6 @@ def estimator(id: str) -> Estimator:
 def ids(slot: str) -> list[str]:
     """The ids of the estimators whose forward fills `slot`, such as "depth", "normals" or "segmentation"."""
     return [e.id for e in estimators().values() if slot in e.produces]
+
+
+detect.register(estimators)

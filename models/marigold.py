@@ -220,6 +220,8 @@ class MarigoldEstimator(Estimator):
         from transformers import CLIPTextConfig, CLIPTextModel
 
         held = self._part(found, "text_encoder", "model")
+        if all(tensor.is_meta for tensor in held.tensors.values()):
+            return torch.empty(1, len(_EMPTY_PROMPT), int(config.get("hidden_size") or 0), device="meta")
         try:
             with parameters_on_meta():
                 encoder = CLIPTextModel(CLIPTextConfig(**{**config, "attn_implementation": "sdpa"}))

@@ -9,11 +9,11 @@ second hashing; whatever is found is checked by size alone, and strict loading d
 hashes on request.
 """
 
-from .checkpoint import Checkpoint, read
+from .checkpoint import Checkpoint, read, shapes_only
 from .fetch import obtain
 from .search import find, resolve
 from .sources import Found, Source, Stamp, named_settings, read_json
-from .strict import load_strict
+from .strict import compare, load_strict, wanted
 from .verification import Checked, Verdict, survey, verify
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Source",
     "Stamp",
     "Verdict",
+    "compare",
     "find",
     "load_strict",
     "named_settings",
@@ -30,6 +31,8 @@ __all__ = [
     "read",
     "read_json",
     "resolve",
+    "shapes_only",
     "survey",
     "verify",
+    "wanted",
 ]

@@ -10,8 +10,9 @@ import pickle
 import re
 import threading
 import zipfile
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -64,10 +65,25 @@ class Checkpoint:
         return float(value)
 
 
-def read(weights: Found | str | Path, *, shapes_only: bool = False) -> Checkpoint:
+# While shapes alone are asked for: what each file holds, and its metadata.
+_shapes_only: ContextVar[dict[Path, tuple[Any, dict[str, str]]] | None] = ContextVar("_shapes_only", default=None)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """What `read` gives within: names, types and shapes of the tensors on torch's meta device, without the numbers,
+    which of safetensors and torch's zip format are then not read at all. Each file is opened once. Holds in the calling
+    thread."""
+    token = _shapes_only.set({})
+    try:
+        yield
+    finally:
+        _shapes_only.reset(token)
+
+
+def read(weights: Found | str | Path) -> Checkpoint:
     """Open a checkpoint: safetensors, torch's zip or older format, told apart by content, or the index of a sharded
-    one. shapes_only: names, types and shapes without the numbers, which of safetensors and torch's zip format are then
-    not read at all.
+    one. See `shapes_only` for less.
 
     Raises WeightsError for anything else, for a damaged file, for one that is written to meanwhile, and for a pickle
     that asks for code or a TorchScript archive (which are not run).
@@ -78,11 +94,11 @@ def read(weights: Found | str | Path, *, shapes_only: bool = False) -> Checkpoin
     if is_index(path):
         held: dict[Any, Any] = {}
         for shard in shards(path):
-            held.update(_open(shard, metadata, shapes_only))
+            held.update(_open(shard, metadata))
     else:
-        held = _open(path, metadata, shapes_only)
+        held = _open(path, metadata)
     tensors, wrapper = _unwrap(held, path)
-    if shapes_only:
+    if _shapes_only.get() is not None:
         tensors = {key: tensor.to("meta") for key, tensor in tensors.items()}
     elif empty := next((key for key, tensor in tensors.items() if tensor.is_meta), None):
         raise WeightsError(f"{path}: {empty} was saved without its values (on torch's meta device). Fetch it again.")
@@ -90,19 +106,26 @@ def read(weights: Found | str | Path, *, shapes_only: bool = False) -> Checkpoin
     return Checkpoint(path, tensors, config, wrapper, found.layout, found if found is weights else None, metadata)
 
 
-def _open(path: Path, metadata: dict[str, str], shapes_only: bool) -> Any:
+def _open(path: Path, metadata: dict[str, str]) -> Any:
     """The content of one file, told by its first bytes: endings lie."""
+    seen = _shapes_only.get()
+    if seen is not None and path in seen:
+        content, about = seen[path]
+        metadata.update(about)
+        return content
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             head = file.read(512)
             _check_head(path, head, before.st_size)
-            content = _content(path, file, head, before.st_size, metadata, shapes_only)
+            content = _content(path, file, head, before.st_size, metadata)
             after = os.fstat(file.fileno())
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}.") from error
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise WeightsError(f"{path} was written to while it was read. Run again when that is done.")
+    if seen is not None:
+        seen[path] = content, dict(metadata)
     return content
 
 
@@ -118,12 +141,12 @@ def _check_head(path: Path, head: bytes, size: int) -> None:
         raise WeightsError(f"{path} is a diffusers folder, which this estimator cannot use: give it a checkpoint file.")
 
 
-def _content(path: Path, file: BinaryIO, head: bytes, size: int, metadata: dict[str, str], shapes_only: bool) -> Any:
+def _content(path: Path, file: BinaryIO, head: bytes, size: int, metadata: dict[str, str]) -> Any:
     try:
         if looks_like_safetensors(head):
             entries, about = read_header(file)
             metadata.update(about)
-            return shapes_alone(entries) if shapes_only else read_tensors(file, entries)
+            return shapes_alone(entries) if _shapes_only.get() is not None else read_tensors(file, entries)
         zipped = head.startswith(b"PK\x03\x04")
         if zipped:
             _check_listing(path, file)
@@ -131,7 +154,7 @@ def _content(path: Path, file: BinaryIO, head: bytes, size: int, metadata: dict[
             raise WeightsError(f"{path} is no checkpoint: it is neither safetensors nor a torch file.")
         file.seek(0)
         # torch reads a path that ends in .safetensors as such, whatever the file is.
-        if shapes_only and zipped and path.suffix != ".safetensors":
+        if _shapes_only.get() is not None and zipped and path.suffix != ".safetensors":
             return _torch_load(str(path), map_location="meta", mmap=True)
         return _torch_load(file, map_location="cpu", mmap=False)
     except WeightsError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,42 @@ _LOOKS = (
 )
 
 
+class Differences(NamedTuple):
+    """What keeps tensors from filling a network: keys that it lacks, keys too many, and what has another shape or kind
+    of number, in words. False where there is none of them."""
+
+    missing: list[str]
+    surplus: list[str]
+    misfits: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.surplus or self.misfits)
+
+
+def wanted(tensors: Mapping[str, Tensor], expected: Container[str], extras: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors but for known extras: patterns (fnmatch) of keys that a file may have and nobody needs, each with
+    the reason. A key that the network has is never dropped."""
+    return {
+        key: tensor
+        for key, tensor in tensors.items()
+        if key in expected or not any(fnmatch.fnmatchcase(key, pattern) for pattern in extras)
+    }
+
+
+def compare(given: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Differences:
+    """How tensors differ from a network's state dict, by keys, shapes and kinds of number; values are not looked at."""
+    return Differences(
+        [key for key in expected if key not in given],
+        [key for key in given if key not in expected],
+        [
+            f"{key} {_shape(given[key])}, expected {_shape(want)}"
+            for key, want in expected.items()
+            if key in given
+            and (given[key].shape != want.shape or given[key].is_floating_point() != want.is_floating_point())
+        ],
+    )
+
+
 def load_strict(
     module: nn.Module,
     tensors: Mapping[str, Tensor],
@@ -37,26 +74,14 @@ def load_strict(
 ) -> None:
     """Give every parameter and persistent buffer of `module` its tensor, itself, not a copy.
 
-    extras: patterns (fnmatch) of keys that may be in the file and are not needed, each with the reason; a
-    key that the module has is never dropped. dtype: type of floating point weights, None = as in the file.
+    extras: as in `wanted`. dtype: type of floating point weights, None = as in the file.
     Raises WeightsError for missing, surplus, wrong-shaped and non-finite weights; ValueError when the
     builder left a buffer without values.
     """
     expected = module.state_dict()
-    given: dict[str, Tensor] = {}
-    for key, tensor in tensors.items():
-        if key in expected or not any(fnmatch.fnmatchcase(key, pattern) for pattern in extras):
-            given[key] = tensor
-    missing = [key for key in expected if key not in given]
-    surplus = [key for key in given if key not in expected]
-    misfits = [
-        f"{key} {_shape(given[key])}, expected {_shape(want)}"
-        for key, want in expected.items()
-        if key in given
-        and (given[key].shape != want.shape or given[key].is_floating_point() != want.is_floating_point())
-    ]
-    if missing or surplus or misfits:
-        raise WeightsError(_misfit(name, path, tensors, expected, missing, surplus, misfits))
+    given = wanted(tensors, expected, extras)
+    if differences := compare(given, expected):
+        raise WeightsError(_misfit(name, path, tensors, expected, differences))
     for key, tensor in given.items():
         if tensor.is_floating_point():
             given[key] = tensor = tensor if dtype is None else tensor.to(dtype)
@@ -81,10 +106,9 @@ def _misfit(
     path: Path,
     tensors: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
-    missing: list[str],
-    surplus: list[str],
-    misfits: list[str],
+    differences: Differences,
 ) -> str:
+    missing, surplus, misfits = differences
     looks = next((what for start, what in _LOOKS if any(key.startswith(start) for key in tensors)), "another network")
     lines = [f"{name}: {path} does not hold these weights."]
     if misfits and not missing and not surplus:

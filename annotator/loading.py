@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from torch import nn
 
 from ..errors import SettingError, WeightsError
+from ..signals import Scene, Signal
 from . import detect, host, weights
 from .estimator import Estimator
 from .layers import compute_float32_products, speed_up_linear_layers
 from .meta import parameters_on_meta as parameters_on_meta
+from .pictures import as_pictures, to_pixels
 from .runtime import Annotator
 from .weights import Checkpoint, Found, Stamp
 
@@ -138,3 +141,24 @@ class AnnotatorCache:
 
 
 cache = AnnotatorCache()
+
+
+def decompose(
+    image: Any,
+    estimators: Mapping[str, Estimator],
+    resolution: int | None = None,
+    take: Callable[[Estimator], Annotator] | None = None,
+) -> Scene:
+    """Several estimators over one picture: a Scene with the slots that `estimators` names.
+
+    A slot holds what its estimator calls so, else the estimator's main signal. One that fills several of them runs
+    once. take: loads an estimator; None = from the ones used last. Other arguments and errors as in `Annotator`.
+    """
+    picture = to_pixels(as_pictures(image)).permute(0, 2, 3, 1)
+    made: dict[str, dict[str, Signal]] = {}
+    slots = {}
+    for slot, estimator in estimators.items():
+        if estimator.id not in made:
+            made[estimator.id] = (take or cache.take)(estimator).annotate(picture, resolution)
+        slots[slot] = made[estimator.id][estimator.slot(slot)]
+    return Scene(picture.to(host.output_device()), slots)

@@ -164,32 +164,11 @@ def _too_little_memory(estimator: Estimator, fit: Fit, device: torch.device) -> 
     )
 
 
-def decompose(
-    image: Any,
-    estimators: Mapping[str, Estimator],
-    resolution: int | None = None,
-    take: Callable[[Estimator], Annotator] | None = None,
-) -> Scene:
-    """Several estimators over one picture: a Scene with the slots that `estimators` names.
-
-    A slot holds what its estimator calls so, else the estimator's main signal. One that fills several of them runs
-    once. take: loads an estimator; None = from the ones used last. Other arguments and errors as in `Annotator`.
-    """
-    picture = to_pixels(as_pictures(image)).permute(0, 2, 3, 1)
-    made: dict[str, dict[str, Signal]] = {}
-    slots = {}
-    for slot, estimator in estimators.items():
-        if estimator.id not in made:
-            made[estimator.id] = (take or shelf.take)(estimator).annotate(picture, resolution)
-        slots[slot] = made[estimator.id][estimator.slot(slot)]
-    return Scene(picture.to(host.output_device()), slots)
-
-
 def __getattr__(name: str) -> Any:
     """What `loading` offers, under the names that stood here."""
     from . import loading
 
-    moved = {"load": "load", "shelf": "cache", "parameters_on_meta": "parameters_on_meta"}
+    moved = {"load": "load", "shelf": "cache", "decompose": "decompose", "parameters_on_meta": "parameters_on_meta"}
     if name in moved:
         return getattr(loading, moved[name])
     raise AttributeError(name)

@@ -152,7 +152,7 @@ def test_a_bad_frame_late_in_a_film_stops_it_before_anything_runs(tiny, monkeypa
 
 def test_the_cache_keeps_a_network_until_its_file_changes(tmp_path, monkeypatch):
     path = tmp_path / "tiny.safetensors"
-    source = runtime.Path(runtime.__file__).parents[1] / "weights" / "fathom-tiny.safetensors"
+    source = Path(runtime.__file__).parents[1] / "weights" / "fathom-tiny.safetensors"
     path.write_bytes(source.read_bytes())
     estimator = fathom.estimators()["fathom-tiny"]
     monkeypatch.setattr(loading, "locate", lambda e, _=None, locate=loading.locate: locate(e, path))

@@ -33,6 +33,7 @@ from ._dpt import (
     run_blocks,
     vision_transformer,
 )
+from ._sources import published
 
 PATCH = 14
 GRID = 37  # patches on each side of the position table
@@ -236,202 +237,88 @@ _MIXED = Licence(
 _KIJAI = "Kijai/DepthAnythingV2-safetensors"
 
 
-def _hf(repo: str, sha256: str | None = None, revision: str = "main") -> Source:
-    return Source(repo, "model.safetensors", "transformers", sha256=sha256, revision=revision)
+def _hf(repo: str) -> Source:
+    return published(repo, "model.safetensors", "transformers")
 
 
 _SOURCES = {
     "depth-anything-v2-small": (
-        Source(
-            _KIJAI,
-            "depth_anything_v2_vits_fp32.safetensors",
-            sha256="cb2d537ed6e45921f27f61f0b605dcfafb6b97c7d1a15e551280bdd867605c86",
-            size=99165460,
-            revision="43285a591f11e5c514987f456f21456c97188204",
-        ),
-        Source(
-            "depth-anything/Depth-Anything-V2-Small",
-            "depth_anything_v2_vits.pth",
-            sha256="715fade13be8f229f8a70cc02066f656f2423a59effd0579197bbf57860e1378",
-            size=99218434,
-            revision="65ae6e3ee054faf5f2a0b3d079fbf181aaad86a0",
-        ),
-        _hf(
-            "depth-anything/Depth-Anything-V2-Small-hf",
-            "3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
-            "5426e4f0f36572d16453bbda7a8389317b1bef99",
-        ),
-        Source(
-            _KIJAI,
-            "depth_anything_v2_vits_fp16.safetensors",
-            sha256="a7c1a8c8cdd7885fb8391069cd1eee789126c8d896f7de6750499b1097f817ea",
-            size=49595202,
-            revision="b26fb38c9d69b776652d9cf1f56b4072e56c7e4d",
-        ),
+        published(_KIJAI, "depth_anything_v2_vits_fp32.safetensors"),
+        published("depth-anything/Depth-Anything-V2-Small", "depth_anything_v2_vits.pth"),
+        _hf("depth-anything/Depth-Anything-V2-Small-hf"),
+        published(_KIJAI, "depth_anything_v2_vits_fp16.safetensors"),
     ),
     "depth-anything-v2-base": (
-        Source(
-            _KIJAI,
-            "depth_anything_v2_vitb_fp32.safetensors",
-            sha256="faf1f5673511fb897525781a177c5001fc790c266cff518b95e516f4912cc42b",
-            size=389908700,
-            revision="43285a591f11e5c514987f456f21456c97188204",
-        ),
-        Source(
-            "depth-anything/Depth-Anything-V2-Base",
-            "depth_anything_v2_vitb.pth",
-            sha256="0d2b7002e62d39d655571c371333340bd88f67ab95050c03591555aa05645328",
-            size=389961218,
-            revision="f11825d6a03793a70dfb594c89a0e990986de230",
-        ),
+        published(_KIJAI, "depth_anything_v2_vitb_fp32.safetensors"),
+        published("depth-anything/Depth-Anything-V2-Base", "depth_anything_v2_vitb.pth"),
         # Known by name only.
-        _hf("depth-anything/Depth-Anything-V2-Base-hf", revision="b1958afc87fb45a9e3746cb387596094de553ed8"),
-        Source(
-            _KIJAI,
-            "depth_anything_v2_vitb_fp16.safetensors",
-            sha256="386758cbd2a2cac62ca62286d3ba810734561b3097d86a585dd3dac357153941",
-            size=194967018,
-            revision="43285a591f11e5c514987f456f21456c97188204",
-        ),
+        _hf("depth-anything/Depth-Anything-V2-Base-hf"),
+        published(_KIJAI, "depth_anything_v2_vitb_fp16.safetensors"),
     ),
     "depth-anything-v2-large": (
-        Source(
-            _KIJAI,
-            "depth_anything_v2_vitl_fp32.safetensors",
-            sha256="203aba6a1b551aa6a1818652b92ac9a43a50fdc7daef9780eb265e4ee9c7521e",
-            size=1341306404,
-            revision="c7612d063b872d3ad95949ef4ff9d3e4b2ab4274",
-        ),
-        Source(
-            "depth-anything/Depth-Anything-V2-Large",
-            "depth_anything_v2_vitl.pth",
-            sha256="a7ea19fa0ed99244e67b624c72b8580b7e9553043245905be58796a608eb9345",
-            size=1341395338,
-            revision="129f0ac32e2ce7c16f945b2c62bac6e09dd6cb87",
-        ),
+        published(_KIJAI, "depth_anything_v2_vitl_fp32.safetensors"),
+        published("depth-anything/Depth-Anything-V2-Large", "depth_anything_v2_vitl.pth"),
         # Known by name only.
         _hf("depth-anything/Depth-Anything-V2-Large-hf"),
-        Source(
-            _KIJAI,
-            "depth_anything_v2_vitl_fp16.safetensors",
-            sha256="f075a9099f94bae54a5bfe21a1423346429309bae40abb85b9935985b1f35a09",
-            size=670674810,
-            revision="ee1eee1fc40404a6f66f580d5ed9287c6ee0ebe1",
-        ),
+        published(_KIJAI, "depth_anything_v2_vitl_fp16.safetensors"),
     ),
     # Known by name only; the authors' page announced it for a long time before it linked it.
-    "depth-anything-v2-giant": (Source("depth-anything/Depth-Anything-V2-Giant", "depth_anything_v2_vitg.pth"),),
+    "depth-anything-v2-giant": (published("depth-anything/Depth-Anything-V2-Giant", "depth_anything_v2_vitg.pth"),),
     "depth-anything-v2-metric-indoor-small": (
         # Known by name only, both.
-        Source("depth-anything/Depth-Anything-V2-Metric-Hypersim-Small", "depth_anything_v2_metric_hypersim_vits.pth"),
+        published(
+            "depth-anything/Depth-Anything-V2-Metric-Hypersim-Small", "depth_anything_v2_metric_hypersim_vits.pth"
+        ),
         _hf("depth-anything/Depth-Anything-V2-Metric-Indoor-Small-hf"),
     ),
     "depth-anything-v2-metric-indoor-base": (
-        Source(
-            "depth-anything/Depth-Anything-V2-Metric-Hypersim-Base",
-            "depth_anything_v2_metric_hypersim_vitb.pth",
-            sha256="9dc9e274c5eff55c6daf27b660c0ced0eca4e8593a6da90cdcb04d2b4d3f3fa2",
+        published(
+            "depth-anything/Depth-Anything-V2-Metric-Hypersim-Base", "depth_anything_v2_metric_hypersim_vitb.pth"
         ),
         # Known by name only.
         _hf("depth-anything/Depth-Anything-V2-Metric-Indoor-Base-hf"),
     ),
     "depth-anything-v2-metric-indoor-large": (
-        Source(
-            _KIJAI,
-            "depth_anything_v2_metric_hypersim_vitl_fp32.safetensors",
-            sha256="76bc12f47f4fc543d67d4c3b695d09ae5399aa2f212382a204965a9aca4dc8bd",
-            size=1341306404,
-            revision="a0553a672ad67f58cfb110a5a5c244a167f672bc",
-        ),
-        Source(
-            "depth-anything/Depth-Anything-V2-Metric-Hypersim-Large",
-            "depth_anything_v2_metric_hypersim_vitl.pth",
-            sha256="6f82ff2bc543ac02ddff4aa31fa363676a8305dd3ccf04e80e2af115a044cb6d",
-            revision="2c34ee4472cd0e02174fef0a39376cbdcbad295c",
+        published(_KIJAI, "depth_anything_v2_metric_hypersim_vitl_fp32.safetensors"),
+        published(
+            "depth-anything/Depth-Anything-V2-Metric-Hypersim-Large", "depth_anything_v2_metric_hypersim_vitl.pth"
         ),
         # Known by name only.
         _hf("depth-anything/Depth-Anything-V2-Metric-Indoor-Large-hf"),
     ),
     "depth-anything-v2-metric-outdoor-small": (
-        Source(
-            "depth-anything/Depth-Anything-V2-Metric-VKITTI-Small",
-            "depth_anything_v2_metric_vkitti_vits.pth",
-            sha256="9203e538d35255c90dda4b7fedb47ff33fe725497bcca3b1e53b3a65ee63f0cb",
-            revision="a49638011c708103f1f0fcbdf138392539558bca",
-        ),
+        published("depth-anything/Depth-Anything-V2-Metric-VKITTI-Small", "depth_anything_v2_metric_vkitti_vits.pth"),
         # Known by name only.
         _hf("depth-anything/Depth-Anything-V2-Metric-Outdoor-Small-hf"),
     ),
     "depth-anything-v2-metric-outdoor-base": (
-        Source(
-            "depth-anything/Depth-Anything-V2-Metric-VKITTI-Base",
-            "depth_anything_v2_metric_vkitti_vitb.pth",
-            sha256="4dad67a7cc10b462bca48e6b8569c762b8eb3c1adada170a3851a6d3ba37bb3e",
-            size=389964656,
-            revision="c3208e5f0ea82b95f0e418ce28008d8aed48d205",
-        ),
+        published("depth-anything/Depth-Anything-V2-Metric-VKITTI-Base", "depth_anything_v2_metric_vkitti_vitb.pth"),
         # Known by name only.
         _hf("depth-anything/Depth-Anything-V2-Metric-Outdoor-Base-hf"),
     ),
     "depth-anything-v2-metric-outdoor-large": (
-        Source(
-            _KIJAI,
-            "depth_anything_v2_metric_vkitti_vitl_fp32.safetensors",
-            sha256="eebc4c27a8067bf904c26c51e648dd17d47cada7cff61267393eda06cd8b649b",
-            size=1341306404,
-            revision="5aa7ab578df757d94c743998b157a0204ff29215",
-        ),
-        Source(
-            "depth-anything/Depth-Anything-V2-Metric-VKITTI-Large",
-            "depth_anything_v2_metric_vkitti_vitl.pth",
-            sha256="239b1054a369e66da2576e9a118d6d7c12d90dc8ebe609579a9a09cd8e05fe38",
-            size=1341401064,
-            revision="d749ee03c2788eea07378440e26a530442dc4fc9",
-        ),
+        published(_KIJAI, "depth_anything_v2_metric_vkitti_vitl_fp32.safetensors"),
+        published("depth-anything/Depth-Anything-V2-Metric-VKITTI-Large", "depth_anything_v2_metric_vkitti_vitl.pth"),
         # Known by name only.
         _hf("depth-anything/Depth-Anything-V2-Metric-Outdoor-Large-hf"),
     ),
     "depth-anything-small": (
-        Source(
-            "spaces/LiheYoung/Depth-Anything",
-            "checkpoints/depth_anything_vits14.pth",
-            sha256="59afe57cfd9f4284deaf5b753d954723d7136ae842fba3e068ba03537ca1e60e",
-        ),
-        _hf(
-            "LiheYoung/depth-anything-small-hf",
-            "7997c812d8964a741eec21e6816ec2db1e442b5109ea2e7db26dcb03c9060ef0",
-            "16030b54c8f28bf6a81db58d5d738ac990a3f0a8",
-        ),
+        published("spaces/LiheYoung/Depth-Anything", "checkpoints/depth_anything_vits14.pth"),
+        _hf("LiheYoung/depth-anything-small-hf"),
         # Known by name only.
-        Source("LiheYoung/depth_anything_vits14", "pytorch_model.bin"),
+        published("LiheYoung/depth_anything_vits14", "pytorch_model.bin"),
     ),
     "depth-anything-base": (
-        Source(
-            "spaces/LiheYoung/Depth-Anything",
-            "checkpoints/depth_anything_vitb14.pth",
-            sha256="64ae214ae4e27424b644c49464c0aa243016f6f753d95097c8eb9ad0b9cb2d9b",
-        ),
-        _hf(
-            "LiheYoung/depth-anything-base-hf",
-            "91a6561491e7cca06cec2522f2353037f59a8d8ec8e3436a7520883d1cf99d65",
-        ),
+        published("spaces/LiheYoung/Depth-Anything", "checkpoints/depth_anything_vitb14.pth"),
+        _hf("LiheYoung/depth-anything-base-hf"),
         # Known by name only.
-        Source("LiheYoung/depth_anything_vitb14", "pytorch_model.bin"),
+        published("LiheYoung/depth_anything_vitb14", "pytorch_model.bin"),
     ),
     "depth-anything-large": (
-        Source(
-            "spaces/LiheYoung/Depth-Anything",
-            "checkpoints/depth_anything_vitl14.pth",
-            sha256="6c6a383e33e51c5fdfbf31e7ebcda943973a9e6a1cbef1564afe58d7f2e8fe63",
-            size=1341401882,
-        ),
-        _hf(
-            "LiheYoung/depth-anything-large-hf",
-            "bc27360a3e6906e5ddd8f618e2dcde11362327361918b8f76793e42e25de31b3",
-            "27ccb0920352c0c37b3a96441873c8d37bd52fb6",
-        ),
+        published("spaces/LiheYoung/Depth-Anything", "checkpoints/depth_anything_vitl14.pth"),
+        _hf("LiheYoung/depth-anything-large-hf"),
         # Known by name only.
-        Source("LiheYoung/depth_anything_vitl14", "pytorch_model.bin"),
+        published("LiheYoung/depth_anything_vitl14", "pytorch_model.bin"),
     ),
 }
 

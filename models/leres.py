@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence
 from ..annotator.sizing import Fit
-from ..annotator.weights import Checkpoint, Source
+from ..annotator.weights import Checkpoint
 from ..signals import Depth
 from ._controlnet import controlnet_picture
+from ._sources import published
 
 
 @dataclass(frozen=True)
@@ -180,15 +181,7 @@ ESTIMATORS = (
             "Adobe Research License", False, "https://github.com/aim-uofa/AdelaiDepth/blob/main/LeReS/LICENSE"
         ),
         parameters=115_360_833,
-        sources=(
-            Source(
-                "lllyasviel/Annotators",
-                "res101.pth",
-                sha256="1d696b2ef3e8336b057d0c15bc82d2fecef821bfebe5ef9d7671a5ec5dde520b",
-                size=530760553,
-                revision="5bc80eec2b4fddbb743c1e9329e3bd94b2cae14d",
-            ),
-        ),
+        sources=(published("lllyasviel/Annotators", "res101.pth"),),
         about="Relative depth with sharp edges; one of the annotators that the depth ControlNet was trained with.",
         memory=800,
         tf32=True,

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from ..annotator import host
 from ..annotator.sizing import Fit, Size, reflect_pad, resize
-from ..annotator.weights import Checkpoint, Found, Source, read
+from ..annotator.weights import Checkpoint, Found, read
 from ..errors import WeightsError
 from ._controlnet import controlnet_picture
+from ._sources import published
 from .leres import ESTIMATORS as PLAIN
 from .leres import TINY, Architecture, LeReS, LeReSEstimator
 
@@ -323,17 +324,7 @@ ESTIMATORS = (
         produces=("depth",),
         licence=PLAIN[0].licence,
         parameters=PLAIN[0].parameters + 79_564_801,
-        sources=(
-            Source(
-                _LERES.repo,
-                _LERES.file,
-                also=(MERGE_FILE,),
-                sha256=_LERES.sha256,
-                size=_LERES.size,
-                revision=_LERES.revision,
-                pins={MERGE_FILE: ("50ec735d74ed6499562d898f41b49343e521808b8dae589aa3c2f5c9ac9f7462", 318268048)},
-            ),
-        ),
+        sources=(published(_LERES.repo, _LERES.file, also=(MERGE_FILE,)),),
         about="LeReS in two sizes and over patches, merged: far finer detail, for many times its work.",
         memory=800,
     ),

@@ -27,6 +27,7 @@ from ..errors import SignalError, WeightsError
 from ..signals import Depth, Intrinsics, Layer, Normals, Signal
 from ..signals.depth import DepthLook
 from ..signals.normals import unit_vectors
+from ._sources import published
 
 _SCHEDULERS = ("DDIMScheduler", "LCMScheduler")
 _EMPTY_PROMPT = (49406, 49407)  # CLIP's tokens of "": begin and end
@@ -401,7 +402,7 @@ def _options(edge: int = 768) -> tuple[Option, ...]:
     )
 
 
-def _sources(repo: str, unet: str | None = None, revision: str = "main") -> tuple[Source, ...]:
+def _sources(repo: str) -> tuple[Source, ...]:
     configs = tuple(f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
     sources = []
     for variant in ("", ".fp16"):
@@ -409,8 +410,7 @@ def _sources(repo: str, unet: str | None = None, revision: str = "main") -> tupl
         vae = f"vae/diffusion_pytorch_model{variant}.safetensors"
         text = f"text_encoder/model{variant}.safetensors"
         also = (*configs, "scheduler/scheduler_config.json", main, vae, text)
-        pins = {main: (unet, None)} if unet and not variant else {}
-        sources.append(Source(repo, "model_index.json", "diffusers", also, revision=revision, pins=pins))
+        sources.append(published(repo, "model_index.json", "diffusers", also))
     return tuple(sources)
 
 
@@ -444,7 +444,6 @@ def _marigold(
     repo: str,
     about: str,
     licence: Licence,
-    unet: str | None = None,
     produces: tuple[str, ...] = ("depth",),
     targets: Mapping[str, Any] | None = None,
 ) -> Estimator:
@@ -458,7 +457,7 @@ def _marigold(
         licence=licence,
         parameters=949_576_107 + further * 23_044,
         targets=targets or {},
-        sources=_sources(repo, unet),
+        sources=_sources(repo),
         about=about,
         memory=6500,
         options=_options(),
@@ -474,7 +473,6 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "prs-eth/marigold-depth-v1-1",
         "Fine detail and clean edges in a few diffusion steps; relative distance, slow without a GPU.",
         _RAIL,
-        "ad9342d79bb5773bb3fae5e55cbe5aa7f9c9433ba30dc1ace18998d4fb5dd9a2",
     ),
     _marigold(
         "marigold-depth-lcm",
@@ -482,7 +480,6 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "prs-eth/marigold-depth-lcm-v1-0",
         "The first Marigold distilled to one step: faster, somewhat softer.",
         Licence("not stated", None, "https://huggingface.co/prs-eth/marigold-depth-lcm-v1-0"),
-        "b29dbc05cd2af1ed20492e0c84b323747231dd7bbe52b5f7309f5ecc487e4153",
     ),
     _marigold(
         "marigold-normals",

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence
 from ..annotator.sizing import Fit
-from ..annotator.weights import Checkpoint, Source
+from ..annotator.weights import Checkpoint
 from ..errors import WeightsError
 from ..signals import Depth
 from ._controlnet import controlnet_picture
 from ._dpt import Scratch, minimal, official_names, place_by_size, rescale, run_blocks, vision_transformer
+from ._sources import published
 
 GRID = 24  # patches on each side of the position table
 SHORT = 384  # pixels: the published network size
@@ -218,28 +219,10 @@ ESTIMATORS = (
         licence=_LICENCE,
         parameters=121_196_289,
         sources=(
-            Source(
-                "lllyasviel/Annotators",
-                "dpt_hybrid-midas-501f0c75.pt",
-                sha256="501f0c75b3bca7daec6b3682c5054c09b366765aef6fa3a09d03a5cb4b230853",
-                size=492757791,
-                revision="733558ac5d0b04bf31da07f9a4e977546a66fb97",
-            ),
+            published("lllyasviel/Annotators", "dpt_hybrid-midas-501f0c75.pt"),
             # Proposed to the repository, never merged into it.
-            Source(
-                "Intel/dpt-hybrid-midas",
-                "model.safetensors",
-                "transformers",
-                sha256="9599793d3ce64d7ebc85657360831596c1df9abc61f6820fe623fe7efb2e29c5",
-                revision="refs/pr/5",
-            ),
-            Source(
-                "Intel/dpt-hybrid-midas",
-                "pytorch_model.bin",
-                "transformers",
-                sha256="b6c4d44f9d96ca3fa76dd3bbb153989a60b4ad5526559f3c598562a368d687ec",
-                revision="11eaf7a1cf4bd70740697dbc216f98980c0aeb03",
-            ),
+            published("Intel/dpt-hybrid-midas", "model.safetensors", "transformers"),
+            published("Intel/dpt-hybrid-midas", "pytorch_model.bin", "transformers"),
         ),
         about="The depth that the first depth and normal ControlNets were trained on.",
         memory=1600,
@@ -258,25 +241,9 @@ ESTIMATORS = (
         licence=_LICENCE,
         parameters=341_848_257,
         sources=(
-            Source(
-                "https://github.com/isl-org/DPT/releases/download/1_0",
-                "dpt_large-midas-2f21e586.pt",
-                sha256="2f21e586477d90cb9624c7eef5df7891edca49a1c4795ee2cb631fd4daa6ca69",
-                size=1376378527,
-            ),
-            Source(
-                "Intel/dpt-large",
-                "model.safetensors",
-                "transformers",
-                sha256="c173e7fd575c4d6c2164621063fed3a0e7e2eb6adbfb7c1845b364bc0fed9ce8",
-                revision="bc15f29aa3a80d532f2ed650b5e16ac48d8958f9",
-            ),
-            Source(
-                "Intel/dpt-large",
-                "pytorch_model.bin",
-                "transformers",
-                sha256="71150941604c39c1c770a72a7b2f56487669f0e3a4d99c8759e233fb1be24080",
-            ),
+            published("https://github.com/isl-org/DPT/releases/download/1_0", "dpt_large-midas-2f21e586.pt"),
+            published("Intel/dpt-large", "model.safetensors", "transformers"),
+            published("Intel/dpt-large", "pytorch_model.bin", "transformers"),
         ),
         about="A pure transformer: smoother and slower than DPT-Hybrid.",
         memory=1600,

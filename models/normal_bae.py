@@ -21,11 +21,12 @@ from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence
 from ..annotator.sizing import Fit, Size
-from ..annotator.weights import Checkpoint, Source
+from ..annotator.weights import Checkpoint
 from ..signals import Normals
 from ..signals.normals import Channels, unit_vectors
 from ._controlnet import controlnet_picture
 from ._enlarged import convolve_enlarged
+from ._sources import published
 
 TO_FATHOM = (-1.0, 1.0, 1.0)
 PICTURE: Channels = ("-x", "+y", "+z")
@@ -203,15 +204,7 @@ ESTIMATORS = (
         produces=("normals",),
         licence=Licence("MIT", True, "https://github.com/baegwangbin/surface_normal_uncertainty/blob/main/LICENSE"),
         parameters=72_422_336,
-        sources=(
-            Source(
-                "lllyasviel/Annotators",
-                "scannet.pt",
-                sha256="03dbf1600c51ee3d45c29f77b77bf1a3b7a24c3452dba62a4ae658f37330c209",
-                size=290767728,
-                revision="1e70a29f5d06c27d37988d2c6c43f6fd21fdb2d1",
-            ),
-        ),
+        sources=(published("lllyasviel/Annotators", "scannet.pt"),),
         about="Surface normals, best indoors; the annotator that the ControlNet 1.1 for normals was trained with.",
         memory=1450,
         tf32=True,

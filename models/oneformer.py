@@ -21,6 +21,7 @@ from ..annotator.sizing import ARGMAX_ELEMENTS, Fit, Size, argmax_at
 from ..annotator.weights import Checkpoint, Source
 from ..errors import WeightsError
 from ..signals import Palette, Segmentation
+from ._sources import published
 from ._swin import Swin
 
 # CLIP's tokens of "the task is semantic"; the rest of the 77 places is 0.
@@ -241,30 +242,9 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "ade20k",
         "150 classes of indoor and outdoor scenes, floors, walls, sky and furniture among them; sharp regions.",
         (
-            Source(
-                "shi-labs/oneformer_ade20k_swin_large",
-                "pytorch_model.bin",
-                "transformers",
-                sha256="c0b2fe11dfecee6f2f1f315f466946e96f4e94813f3f6d660ff3747b83c28cc9",
-                size=879517517,
-                revision="d6f168f28ef3fd520781acde712944bb68684e55",
-            ),
-            Source(
-                "lllyasviel/Annotators",
-                _ADE_PTH,
-                "detectron2",
-                sha256=_ADE_SHA,
-                size=949729587,
-                revision="bb596f6a00f92aca307b45338f707224544bfd9a",
-            ),
-            Source(
-                "shi-labs/oneformer_ade20k_swin_large",
-                _ADE_PTH,
-                "detectron2",
-                sha256=_ADE_SHA,
-                size=949729587,
-                revision="6a6440816fe3fa6a5be499f81ccdeed8cd9fbd80",
-            ),
+            published("shi-labs/oneformer_ade20k_swin_large", "pytorch_model.bin", "transformers"),
+            published("lllyasviel/Annotators", _ADE_PTH, "detectron2"),
+            published("shi-labs/oneformer_ade20k_swin_large", _ADE_PTH, "detectron2"),
         ),
         parameters=218_811_147,
         queries=250,
@@ -278,23 +258,9 @@ ESTIMATORS: tuple[Estimator, ...] = (
         "133 classes: the 80 countable things of COCO, people and animals among them, and 53 kinds of background.",
         (
             # Known by name only: the hash of the newest revision is not published where we can see it.
-            Source("shi-labs/oneformer_coco_swin_large", "pytorch_model.bin", "transformers"),
-            Source(
-                "lllyasviel/Annotators",
-                _COCO_PTH,
-                "detectron2",
-                sha256=_COCO_SHA,
-                size=949602739,
-                revision="bb596f6a00f92aca307b45338f707224544bfd9a",
-            ),
-            Source(
-                "shi-labs/oneformer_coco_swin_large",
-                _COCO_PTH,
-                "detectron2",
-                sha256=_COCO_SHA,
-                size=949602739,
-                revision="3f5fcf5c340af439aa8df3b4d21a5972e7664e88",
-            ),
+            published("shi-labs/oneformer_coco_swin_large", "pytorch_model.bin", "transformers"),
+            published("lllyasviel/Annotators", _COCO_PTH, "detectron2"),
+            published("shi-labs/oneformer_coco_swin_large", _COCO_PTH, "detectron2"),
         ),
         parameters=218_781_178,
         queries=150,

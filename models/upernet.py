@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence
 from ..annotator.sizing import Fit, Size, argmax_at
-from ..annotator.weights import Checkpoint, Source
+from ..annotator.weights import Checkpoint
 from ..signals import Palette, Segmentation
 from ._enlarged import convolve_enlarged
+from ._sources import published
 from .oneformer import labelling_memory
 
 _CONVNEXT_TINY = {"depths": [3, 3, 9, 3], "hidden_sizes": [96, 192, 384, 768]}
@@ -109,20 +110,8 @@ ESTIMATORS: tuple[Estimator, ...] = (
         licence=Licence("MIT", True, "https://huggingface.co/openmmlab/upernet-convnext-tiny"),
         parameters=59_318_838,
         sources=(
-            Source(
-                "openmmlab/upernet-convnext-tiny",
-                "model.safetensors",
-                "transformers",
-                sha256="cd55b1d36c6602d34f8cd300d7f788ea0fa5c3ed928e9ac98f353ecb31c7fa1d",
-                revision="876ffc56b819a829448f7e81e9f8606deef6fb65",
-            ),
-            Source(
-                "openmmlab/upernet-convnext-tiny",
-                "pytorch_model.bin",
-                "transformers",
-                sha256="4f5d3b46a4fcbfa119208913aaf6c924f2051d22a54fb2e9b8d0772d1289abaa",
-                revision="54af6ea070b7e4f62f7bc25e3401dfda4f5d10e0",
-            ),
+            published("openmmlab/upernet-convnext-tiny", "model.safetensors", "transformers"),
+            published("openmmlab/upernet-convnext-tiny", "pytorch_model.bin", "transformers"),
         ),
         about="150 classes of ADE20K with a quarter of OneFormer's size, for small machines; coarser regions.",
         memory=700,

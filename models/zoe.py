@@ -30,6 +30,7 @@ from ..signals import Depth, DepthLook
 from ..signals.depth import depth_from_metres
 from ._controlnet import controlnet_picture
 from ._dpt import Scratch, official_names, rescale
+from ._sources import published
 
 Variant = Literal["n", "k", "nk"]
 
@@ -619,21 +620,8 @@ ESTIMATORS = (
         342609538,
         "Metres of indoor scenes; the Zoe annotator that the depth ControlNet was trained with.",
         (
-            Source(
-                "lllyasviel/Annotators",
-                "ZoeD_M12_N.pt",
-                sha256="c97f94c4d53c5b788af46c5da0462262aebb37ea116fd70014bcbba93146c33b",
-                size=1443406099,
-                revision="af19c34529d974eb965a00250f7b743431d56047",
-            ),
-            Source(
-                "Intel/zoedepth-nyu",
-                "model.safetensors",
-                "transformers",
-                ("config.json",),
-                sha256="b616e347efc30e64822be28d2464c2fcd0b665b5fdbc9a135d53d168c31c77ab",
-                revision="52ae69caf7896c927909b3ceab4249c235e16dc1",
-            ),
+            published("lllyasviel/Annotators", "ZoeD_M12_N.pt"),
+            published("Intel/zoedepth-nyu", "model.safetensors", "transformers", ("config.json",)),
         ),
         (384, 512),
     ),
@@ -644,15 +632,9 @@ ESTIMATORS = (
         "Metres of street scenes up to 80 m.",
         (
             # Known by name only: no page publishes a hash or a size of this file.
-            Source(_RELEASE, "ZoeD_M12_K.pt"),
+            published(_RELEASE, "ZoeD_M12_K.pt"),
             # Its commit is known, hash and size are not.
-            Source(
-                "Intel/zoedepth-kitti",
-                "model.safetensors",
-                "transformers",
-                ("config.json",),
-                revision="0347db85b019f309d5544c70ad2ac998ad570899",
-            ),
+            published("Intel/zoedepth-kitti", "model.safetensors", "transformers", ("config.json",)),
         ),
         (384, 768),
     ),
@@ -662,17 +644,9 @@ ESTIMATORS = (
         343893147,
         "Metres of any scene: takes its indoor or its street head, by the picture.",
         (
-            Source(
-                "Intel/zoedepth-nyu-kitti",
-                "model.safetensors",
-                "transformers",
-                ("config.json",),
-                sha256="c5494fa0938f18d71e215e245472470c3aefebd7b434abd89750e5ae4008e2dc",
-                size=1380374404,
-                revision="5829597ea717e7f107db9b878aa9b59a8edc5255",
-            ),
+            published("Intel/zoedepth-nyu-kitti", "model.safetensors", "transformers", ("config.json",)),
             # Known by name only, as K.
-            Source(_RELEASE, "ZoeD_M12_NK.pt"),
+            published(_RELEASE, "ZoeD_M12_NK.pt"),
         ),
         (384, 512),
     ),

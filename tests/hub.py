@@ -23,6 +23,8 @@ class Hub:
     altered: content sent in place of the announced one. denied: answer 401 or 403 by repository.
     drop: close the connection after so many bytes of each answer. broken: status of every GET of content.
     pace: seconds between two pieces of an answer. gate: while it is not set, answers stop after their first piece.
+    busy: how many GETs are answered with 429 first; retry_after: what those say. bare: send no length and no hash, and
+    close behind the content, as HTTP/1.0 does. version: the ETag of plain web files, told and asked for by If-Range.
     ranges: whether ranges are honoured. plain: answer like any web server. redirect: send content by the CDN.
     """
 
@@ -36,6 +38,10 @@ class Hub:
     ranges: bool = True
     plain: bool = False
     redirect: bool = False
+    busy: int = 0
+    retry_after: str = "1"
+    bare: bool = False
+    version: str = ""
     gate: threading.Event = field(default_factory=threading.Event)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     side: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -95,13 +101,19 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             }
             if hub.plain:  # a proxy's page, not a hub
                 headers = {}
+            if hub.version:
+                headers = {"ETag": hub.version}
+            if self.command == "GET" and hub.busy:
+                hub.busy -= 1
+                return self.reply(429, {"Retry-After": hub.retry_after}, b"")
             if self.command == "GET" and hub.broken:
                 return self.refuse(hub.broken, "")
             if hub.redirect and not at_cdn:
                 return self.reply(302, headers | {"Location": f"{hub.cdn}/cdn{self.path}"}, b"")
             content = hub.altered.get(f"{repo}/{file}", content)
             start, status = 0, 200
-            if hub.ranges and (asked := self.headers.get("Range")):
+            same = self.headers.get("If-Range", hub.version) == hub.version
+            if hub.ranges and same and (asked := self.headers.get("Range")):
                 start = int(asked.removeprefix("bytes=").split("-")[0])
                 if start >= len(content):
                     return self.refuse(416, "")
@@ -114,7 +126,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def reply(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
-            for key, value in (headers | {"Content-Length": str(len(body))}).items():
+            told = {"Connection": "close"} if hub.bare else headers | {"Content-Length": str(len(body))}
+            for key, value in told.items():
                 self.send_header(key, value)
             self.end_headers()
             if self.command == "HEAD":
@@ -127,7 +140,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     hub.gate.wait()
             except OSError:
                 self.close_connection = True
-            if hub.drop is not None:
+            if hub.drop is not None or hub.bare:
                 self.close_connection = True
 
     return Handler

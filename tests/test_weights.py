@@ -15,6 +15,7 @@ import threading
 import time
 import zipfile
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 
 import numpy as np
@@ -202,11 +203,11 @@ def test_a_dropped_connection_is_continued_within_the_run(models, hub):
 def test_a_lost_connection_is_told_and_the_next_run_goes_on(models, hub, monkeypatch, ranges):
     original = fetch._receive
 
-    def lose(url, headers, part):
+    def lose(url, headers, part, hashed):
         hub.drop = 9 * fetch.CHUNK
         if part.size:
             raise ConnectionResetError("the cable is out")
-        return original(url, headers, part)
+        return original(url, headers, part, hashed)
 
     monkeypatch.setattr(fetch, "_receive", lose)
     with pytest.raises(WeightsError, match="connection broke after 0.6 MB of 1.0 MB; run again to go on"):
@@ -355,6 +356,95 @@ def test_an_interrupt_stops_at_once_and_the_next_run_goes_on(models, hub, monkey
     assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("form", ["{:d}", "date"])
+def test_a_busy_server_is_waited_for_as_long_as_it_asks(models, hub, form):
+    hub.busy = 2
+    hub.retry_after = formatdate(time.time() + 2, usegmt=True) if form == "date" else "1"
+    started = time.monotonic()
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+    assert time.monotonic() - started > (0.9 if form == "date" else 1.9)
+    assert hub.count("GET") >= 2
+
+
+def test_a_server_that_asks_for_too_long_is_not_waited_for(models, hub):
+    hub.busy, hub.retry_after = 9, "3600"
+    started = time.monotonic()
+    with pytest.raises(WeightsError, match="error 429; try again in 3600 seconds, as it asks"):
+        weights.obtain([SOURCE], name="Net")
+    assert time.monotonic() - started < 5 and hub.count("GET") == 1
+
+
+def test_an_interrupt_is_heard_while_a_busy_server_is_waited_for(models, hub, monkeypatch):
+    hub.busy, hub.retry_after = 9, "30"
+    monkeypatch.setattr(host, "check_interrupt", lambda: hub.count("GET") and (_ for _ in ()).throw(KeyboardInterrupt))
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        weights.obtain([SOURCE], name="Net")
+    assert time.monotonic() - started < 5
+
+
+def test_a_drip_can_be_cancelled_at_once(models, hub, monkeypatch):
+    hub.piece, hub.pace = 1, 0.05
+    stop = time.monotonic() + 1
+    cancelled = lambda: time.monotonic() > stop and (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    monkeypatch.setattr(host, "check_interrupt", cancelled)
+    with pytest.raises(KeyboardInterrupt):
+        weights.obtain([SOURCE], name="Net")
+    assert time.monotonic() - stop < 1.5
+
+
+def web_source(hub: Hub, name: str, content: bytes) -> Source:
+    hub.files[f"releases/{name}"] = content
+    return Source(f"{hub.url}/releases", name)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "json"])
+@pytest.mark.parametrize("share", [0.3, 0.999])
+def test_what_stops_early_without_length_and_hash_gets_no_name(models, hub, tmp_path, kind, share):
+    if kind == "json":
+        path = put(tmp_path / "made.json", json.dumps({"a": list(range(500))}).encode())
+    else:
+        path = tmp_path / f"made.{'safetensors' if kind == 'safetensors' else 'pth'}"
+        save_safe(path) if kind == "safetensors" else save(path, zipped=kind == "zip")
+    content = path.read_bytes()
+    source = web_source(hub, path.name, content)
+    hub.bare, hub.drop = True, int(len(content) * share)
+    with pytest.raises(WeightsError, match="do not open as what it should be.*thrown away"):
+        weights.obtain([source], name="Net")
+    assert weights.find([source]) is None and not (models / path.name).exists() and parts(models) == []
+    hub.drop = None
+    assert weights.obtain([source], name="Net").path.read_bytes() == content
+
+
+def test_parts_of_two_versions_are_never_joined_where_no_hash_would_tell(models, hub, monkeypatch, tmp_path):
+    first, second = (save(tmp_path / n, {"x": torch.full((9000,), float(n))}).read_bytes() for n in "12")
+    source = web_source(hub, "net.pth", first)
+    hub.version, hub.drop = '"first"', 20_000
+    monkeypatch.setattr(fetch, "RETRIES", 0)
+    monkeypatch.setattr(fetch, "CHUNK", 4096)
+    with pytest.raises(WeightsError, match="connection broke"):
+        weights.obtain([source], name="Net")
+    (part,) = parts(models)
+    assert part.stat().st_size
+    hub.files["releases/net.pth"], hub.version, hub.drop = second, '"second"', None
+    assert weights.obtain([source], name="Net").path.read_bytes() == second
+    assert hub.requests[-1][2]["if-range"] == '"first"'
+    assert list((models / fetch.WORKSHOP).glob("*.version")) == []
+
+
+def test_a_part_of_the_same_version_goes_on_where_no_hash_would_tell(models, hub, monkeypatch, tmp_path):
+    content = save(tmp_path / "net", {"x": torch.arange(9000.0)}).read_bytes()
+    source = web_source(hub, "net.pth", content)
+    hub.version, hub.drop = '"one"', 20_000
+    monkeypatch.setattr(fetch, "RETRIES", 0)
+    monkeypatch.setattr(fetch, "CHUNK", 4096)
+    with pytest.raises(WeightsError, match="connection broke"):
+        weights.obtain([source], name="Net")
+    had, hub.drop = parts(models)[0].stat().st_size, None
+    assert weights.obtain([source], name="Net").path.read_bytes() == content
+    assert hub.requests[-1][2]["range"] == f"bytes={had}-"
+
+
 # ------------------------------------------------------------------------------------------ disk
 
 
@@ -450,6 +540,24 @@ def test_of_two_processes_one_fetches_and_when_it_dies_the_other_goes_on(models,
     assert second.communicate()[0] == "downloaded\n"
     assert target(models).read_bytes() == CONTENT and parts(models) == []
     assert hub.count("GET") == 2 and hub.requests[-1][2]["range"] == f"bytes={2 * fetch.CHUNK}-"
+
+
+def test_a_download_killed_again_and_again_ends_whole(models, hub):
+    hub.piece, hub.pace = fetch.CHUNK // 4, 0.01
+    random = np.random.default_rng(0)
+    for _ in range(4):
+        process = child(models, hub)
+        assert process.stdout and process.stdout.readline() == "ready\n"
+        had = parts(models)[0].stat().st_size if parts(models) else 0
+        wanted = had + int(random.integers(1, 200_000))
+        while not parts(models) or parts(models)[0].stat().st_size < wanted:
+            time.sleep(0.005)
+        process.kill()  # SIGKILL: nothing is tidied up
+        process.communicate()
+        assert weights.find([SOURCE]) is None and not target(models).exists()
+    hub.pace = 0
+    assert weights.obtain([SOURCE], name="Net").path.read_bytes() == CONTENT
+    assert parts(models) == [] and "range" in hub.requests[-1][2]
 
 
 def test_of_two_threads_only_one_fetches(models, hub):

@@ -14,24 +14,28 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...errors import WeightsError
 from .. import host
+from .checkpoint import read, shapes_only
 from .digest import sha256_of
 from .search import hub_cache, search
-from .sources import Found, Source, endpoint
+from .sources import Found, Source, endpoint, read_json
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 CHUNK = 1 << 16  # bytes per write; a dropped connection loses less than this
 RETRIES, PAUSE = 3, 1.0  # attempts in a row that bring nothing, and the seconds between two
+LONGEST_PAUSE = 60.0  # seconds that a busy server may ask for by Retry-After
 WORKSHOP = ".partial"  # folder of unfinished downloads, beside the finished ones
 
 
@@ -90,6 +94,8 @@ class _Part:
         self.file = path.open("ab", buffering=0)
         self.size = self.file.seek(0, os.SEEK_END)
         self.lock, self.stopped = threading.Lock(), threading.Event()
+        # What the server calls the version that this is a part of; of use where no hash tells two versions apart.
+        self.version_file = path.with_suffix(".version")
 
     def write(self, data: bytes) -> None:
         with self.lock:
@@ -110,6 +116,23 @@ class _Part:
                 raise _Stopped
             self.file.truncate(0)
             self.size = 0
+
+    @property
+    def version(self) -> str:
+        """What `begin` noted; empty where nothing is."""
+        try:
+            return self.version_file.read_text(encoding="latin-1")
+        except OSError:
+            return ""
+
+    def begin(self, version: str) -> None:
+        """Note the version of which the first byte is about to come."""
+        self.version_file.write_text(version, encoding="latin-1")
+
+    def finish(self, target: Path | None) -> None:
+        """Give the file its final name; None: throw it away."""
+        self.version_file.unlink(missing_ok=True)
+        self.path.unlink() if target is None else self.path.replace(target)
 
     def close(self) -> None:
         with self.lock:
@@ -168,24 +191,46 @@ def _fetch(source: Source, file: str, target: Path, workshop: Path) -> None:
                 bar.update(now - before)
 
             if part.size != size:
-                _attend(partial(_pour, source, url, headers, part, size), tick)
+                _attend(partial(_pour, source, url, headers, part, size, bool(sha)), tick)
             tick()
         os.fsync(part.file.fileno())
     finally:
         part.close()
     came = (sha256_of(part.path) if sha else None, part.path.stat().st_size)
-    if came == (sha, size or came[1]):
-        part.path.replace(target)
+    fault = None if sha else _unlike(part.path, file)
+    if came == (sha, size or came[1]) and fault is None:
+        part.finish(target)
         return
-    part.path.unlink()
+    part.finish(None)
     if resumed:
         log.warning("%s: the continued download is not the published file; it is fetched whole", target.name)
         return _fetch(source, file, target, workshop)
+    if fault is not None:
+        raise _Failed(
+            f"{came[1]} bytes came from {url}, which do not open as what it should be: {fault} They were thrown away. "
+            "The server may have stopped early; try again"
+        )
     raise _Failed(
         f"wrong content from {url}: sha256 {came[0]} and {came[1]} bytes came, {sha} and {size} "
         "expected. It was thrown away. Try again; if it happens again, a proxy or mirror alters files: "
         "unset HF_ENDPOINT or fetch it by hand"
     )
+
+
+def _unlike(path: Path, file: str) -> str | None:
+    """What is wrong with a download whose hash nobody knows, by opening it as what its published name says."""
+    suffix = Path(file).suffix
+    try:
+        if suffix == ".json":
+            read_json(path)
+        elif suffix in (".safetensors", ".pth", ".pt", ".ckpt", ".bin"):
+            with shapes_only():
+                read(path)
+        elif not path.stat().st_size:
+            return "it is empty."
+    except WeightsError as error:
+        return str(error)
+    return None
 
 
 def _ask(source: Source, file: str) -> tuple[str, dict[str, str], tuple[str | None, int | None], str]:
@@ -199,10 +244,16 @@ def _ask(source: Source, file: str) -> tuple[str, dict[str, str], tuple[str | No
     kind = "space" if source.repo.startswith("spaces/") else "model"
     address = partial(hf_hub_url, source.folder, file, repo_type=kind, endpoint=endpoint())
     url = address(revision=source.revision)
-    try:
-        meta = get_hf_file_metadata(url, headers=headers, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    except Exception as error:
-        raise _net_failure(error, source) from error
+    ask = partial(get_hf_file_metadata, url, headers=headers, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    for attempt in range(RETRIES):
+        try:
+            meta = ask()
+            break
+        except Exception as error:
+            asked = _asked_pause(error)
+            if asked is None or asked > LONGEST_PAUSE or attempt == RETRIES - 1:
+                raise _net_failure(error, source) from error
+            time.sleep(asked)
     if not meta.etag or not meta.commit_hash:
         raise _Failed(f"{url} is not answered by a model hub; is a proxy, a log-in page or HF_ENDPOINT in the way?")
     sha = meta.etag if re.fullmatch("[0-9a-f]{64}", meta.etag) else None
@@ -210,13 +261,14 @@ def _ask(source: Source, file: str) -> tuple[str, dict[str, str], tuple[str | No
     return address(revision=meta.commit_hash), headers, (sha, meta.size), tag
 
 
-def _pour(source: Source, url: str, headers: dict[str, str], part: _Part, size: int | None) -> None:
-    """Append the rest of `url` to the part, over dropped connections. Raises _Failed, _Disk, _Stopped."""
+def _pour(source: Source, url: str, headers: dict[str, str], part: _Part, size: int | None, hashed: bool) -> None:
+    """Append the rest of `url` to the part, over dropped connections. hashed: whether the content will be checked by a
+    hash. Raises _Failed, _Disk, _Stopped."""
     idle = 0
     while True:
         before = part.size
         try:
-            total = _receive(url, headers, part) or size
+            total = _receive(url, headers, part, hashed) or size
             if total is None or part.size >= total:
                 return
             raise ConnectionError(f"closed after {part.size} of {total} bytes")
@@ -226,25 +278,46 @@ def _pour(source: Source, url: str, headers: dict[str, str], part: _Part, size: 
             idle = 0 if part.size > before else idle + 1
             status = _status(error)
             lasting = status is not None and status < 500 and status not in (408, 416, 429)
-            if lasting or idle >= RETRIES:
+            asked = _asked_pause(error) or 0.0
+            if lasting or idle >= RETRIES or asked > LONGEST_PAUSE:
                 raise _net_failure(error, source, part.size, size) from error
-            part.stopped.wait(PAUSE)
+            part.stopped.wait(max(PAUSE, asked))
 
 
-def _receive(url: str, headers: dict[str, str], part: _Part) -> int | None:
+def _asked_pause(error: Exception) -> float | None:
+    """The seconds that a busy server asks to wait (Retry-After of 429 and 503); None where it asks for none."""
+    if _status(error) not in (429, 503):
+        return None
+    said = getattr(error, "response", None).headers.get("Retry-After", "")
+    try:
+        return max(
+            0.0, float(said) if said.strip().isdigit() else parsedate_to_datetime(said).timestamp() - time.time()
+        )
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _receive(url: str, headers: dict[str, str], part: _Part, hashed: bool) -> int | None:
     """One request for what the part lacks; the whole file's length where the server tells it."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session, hf_raise_for_status
 
     session: Any = get_session()  # requests before huggingface_hub 1.0, httpx since
     send = session.stream if callable(getattr(session, "stream", None)) else partial(session.request, stream=True)
+    if part.size and not hashed and not part.version:
+        part.restart()  # of which version it is a part nobody could tell
     ranged = {"Range": f"bytes={part.size}-"} if part.size else {}
+    if part.size and not hashed:
+        ranged["If-Range"] = part.version
     headers = {**headers, **ranged, "Accept-Encoding": "identity"}
     with send("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as reply:
         partly = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(f"bytes {part.size}-")
         if part.size and not partly and reply.status_code in (200, 206, 416):
             part.restart()  # the server does not continue where this file ends
         hf_raise_for_status(reply)
+        if not part.size and not hashed:
+            tag = reply.headers.get("ETag", "")
+            part.begin(tag if tag and not tag.startswith("W/") else reply.headers.get("Last-Modified", ""))
         start, length = part.size, reply.headers.get("Content-Length")
         chunks = reply.iter_content if hasattr(reply, "iter_content") else reply.iter_bytes
         for chunk in chunks(CHUNK):
@@ -302,7 +375,9 @@ def _net_failure(error: Exception, source: Source, have: int = 0, size: int | No
     if status == 404:
         return _Failed(f"there is no such repository, revision or file (404) at {source.url}")
     if status is not None:
-        return _Failed(f"the server answered with error {status}; try again later")
+        asked = _asked_pause(error)
+        when = f"in {asked:.0f} seconds, as it asks" if asked else "later"
+        return _Failed(f"the server answered with error {status}; try again {when}")
     cause = f"{type(error).__name__}: {error}".rstrip(": ")
     if have:
         done = f"{_mb(have)} of {_mb(size)}" if size else _mb(have)

@@ -132,7 +132,7 @@ class FathomBundle(Node):
                 "limit_gb": (
                     "FLOAT",
                     {
-                        "default": host.setting("BundleLimit", "FATHOM_BUNDLE_LIMIT", store.LIMIT / 2**30),
+                        "default": host.shown_setting("BundleLimit", "FATHOM_BUNDLE_LIMIT", store.LIMIT / 2**30),
                         "min": 0.1,
                         "max": 10000.0,
                         "step": 1.0,
@@ -153,6 +153,7 @@ class FathomBundle(Node):
         pin: bool = False,
         limit_gb: float = store.LIMIT / 2**30,
     ) -> Parts:
+        host.setting("BundleLimit", "FATHOM_BUNDLE_LIMIT", limit_gb)  # told here: INPUT_TYPES may not raise
         chosen = {"depth": depth, "normals": normals, "segmentation": segmentation}
         wanted = {part: id for part, id in chosen.items() if id != NONE}
         return _outputs(make_bundle(image, wanted, resolution, pin=pin, limit=int(limit_gb * 2**30)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import contextmanager
 from itertools import count
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import fathom
 from fathom import Depth
 from fathom.annotator import host
+from fathom.annotator.host import comfy
 from fathom.nodes import NODES, base
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.thumbnail import thumbnails
@@ -109,9 +111,9 @@ def test_the_settings_are_read_again_only_when_they_were_changed(tmp_path, monke
     file.write_text('{"Fathom.NodePreviews": false}')
     monkeypatch.setattr(host, "inside_comfyui", lambda: True)
     monkeypatch.setitem(sys.modules, "folder_paths", SimpleNamespace(get_user_directory=lambda: str(tmp_path)))
-    before = host._read_settings.cache_info().misses
+    before = comfy._read_settings.cache_info().misses
     assert [host.setting("NodePreviews", "FATHOM_NODE_PREVIEWS", 1) for _ in range(3)] == [0, 0, 0]
-    assert host._read_settings.cache_info().misses == before + 1
+    assert comfy._read_settings.cache_info().misses == before + 1
     file.write_text('{"Fathom.NodePreviews": true}')
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))
     assert host.setting("NodePreviews", "FATHOM_NODE_PREVIEWS", 0) == 1
@@ -185,7 +187,7 @@ class Comfy:
 def clock(monkeypatch):
     """A clock that tells a quarter of a second more each time."""
     ticks = count(0, 0.25)
-    monkeypatch.setattr(host.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
 
 
 def test_a_long_batch_shows_what_came_last(monkeypatch, clock):

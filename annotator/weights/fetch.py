@@ -244,16 +244,18 @@ def _ask(source: Source, file: str) -> tuple[str, dict[str, str], tuple[str | No
     kind = "space" if source.repo.startswith("spaces/") else "model"
     address = partial(hf_hub_url, source.folder, file, repo_type=kind, endpoint=endpoint())
     url = address(revision=source.revision)
-    ask = partial(get_hf_file_metadata, url, headers=headers, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    for attempt in range(RETRIES):
+
+    def ask(attempts: int = RETRIES) -> Any:
         try:
-            meta = ask()
-            break
+            return get_hf_file_metadata(url, headers=headers, timeout=constants.HF_HUB_ETAG_TIMEOUT)
         except Exception as error:
             asked = _asked_pause(error)
-            if asked is None or asked > LONGEST_PAUSE or attempt == RETRIES - 1:
+            if asked is None or asked > LONGEST_PAUSE or attempts == 1:
                 raise _net_failure(error, source) from error
             time.sleep(asked)
+            return ask(attempts - 1)
+
+    meta = ask()
     if not meta.etag or not meta.commit_hash:
         raise _Failed(f"{url} is not answered by a model hub; is a proxy, a log-in page or HF_ENDPOINT in the way?")
     sha = meta.etag if re.fullmatch("[0-9a-f]{64}", meta.etag) else None
@@ -288,7 +290,8 @@ def _asked_pause(error: Exception) -> float | None:
     """The seconds that a busy server asks to wait (Retry-After of 429 and 503); None where it asks for none."""
     if _status(error) not in (429, 503):
         return None
-    said = getattr(error, "response", None).headers.get("Retry-After", "")
+    response: Any = getattr(error, "response", None)
+    said = response.headers.get("Retry-After", "")
     try:
         return max(
             0.0, float(said) if said.strip().isdigit() else parsedate_to_datetime(said).timestamp() - time.time()

@@ -155,14 +155,14 @@ def main() -> None:
         )  # fmt: skip
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {args.repeats}")
     print(f"{'peer':36} {'pictures':>8} {'peer s':>8} {'Fathom s':>9} {'peer / Fathom':>14} {'without loading':>16}")
-    for name, _, side, peer, mine, loading in cases:
+    for name, _, side, peer, mine, load in cases:
         if args.only not in name:
             continue
         for count in (1, args.batch):
             image = torch.rand(count, side, side, 3, generator=torch.Generator().manual_seed(0))
             runs = {"peer": lambda p=peer, x=image: p(x), "mine": lambda m=mine, x=image: m(x)}
-            if loading is not None:
-                runs["loading"] = loading
+            if load is not None:
+                runs["loading"] = load
             with torch.inference_mode():
                 took = measure(runs, args.repeats)
             bare = (took["peer"] - took.get("loading", 0.0)) / took["mine"]

@@ -95,11 +95,11 @@ def load(
 
     Raises SettingError for an unknown id and WeightsError when the weights cannot be had, trusted or loaded.
     """
-    from .annotator import runtime
+    from .annotator import loading
     from .models import estimator
 
     chosen: Any = estimator(id) if isinstance(id, str) else id
-    return runtime.load(chosen, weights, device, dtype)
+    return loading.load(chosen, weights, device, dtype)
 
 
 def decompose(image: Any, slots: Mapping[str, str | Estimator], resolution: int | None = None) -> Scene:
@@ -109,11 +109,11 @@ def decompose(image: Any, slots: Mapping[str, str | Estimator], resolution: int 
     estimator that fills several runs once; loaded networks are kept and shared. image, resolution and errors as in
     `Annotator.__call__`.
     """
-    from .annotator import runtime
+    from .annotator import loading
     from .models import estimator
 
     chosen = {slot: estimator(id) if isinstance(id, str) else id for slot, id in slots.items()}
-    return runtime.decompose(image, chosen, resolution)
+    return loading.decompose(image, chosen, resolution)
 
 
 def detect(path: str | Path) -> list[str]:

@@ -94,7 +94,8 @@ class Estimator:
     precision on devices that are faster in it. tf32: whether the same holds for TF32, in which a GPU then computes
     float32 products; None = not measured, torch decides. channels_last: whether a processor is quicker with the
     convolutions' weights in that memory layout, measured (docs/performance.md). fast_linear: whether linear layers on a
-    processor may sum in another order to be faster (annotator/layers.py).
+    processor may sum in another order to be faster (annotator/layers.py). shares: estimators that name the same
+    run over one network: over the same files one is in memory for all of them, so they `adapt` to nothing.
     """
 
     id: str
@@ -115,6 +116,7 @@ class Estimator:
     tf32: bool | None = None
     channels_last: bool = False
     fast_linear: bool = True
+    shares: str = ""
 
     # ------------------------------------------------------------------------------ the network
 

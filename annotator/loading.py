@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,9 @@ from .weights import Checkpoint, Found, Stamp
 log = logging.getLogger(__name__)
 
 KEEP = 3
+
+# Networks that several estimators run over, while any of them is held.
+_shared: weakref.WeakValueDictionary[Any, Any] = weakref.WeakValueDictionary()
 
 
 def locate(estimator: Estimator, weights_path: str | Path | None = None) -> Found:
@@ -53,6 +57,11 @@ def load(
     if dtype is not None and not dtype.is_floating_point:
         raise SettingError(f"dtype must be a floating point type such as torch.float16, got {dtype}.")
     found = weights_path if isinstance(weights_path, Found) else locate(estimator, weights_path)
+    where = None if device is None else torch.device(device)
+    runs_on = where or host.device()
+    key = estimator.shares, found.stamp(), str(runs_on), dtype, host.chosen_precision()
+    if estimator.shares and (resident := _shared.get(key)) is not None:
+        return Annotator(estimator, resident, found)
     checkpoint = estimator.read(found)
     try:
         estimator, network = _filled(estimator, checkpoint)
@@ -60,8 +69,6 @@ def load(
         # A diffusers folder is told by its index.
         path = found.root if found.path.name == "model_index.json" else found.path
         raise WeightsError(f"{error}{detect.advice(estimator, path)}") from error
-    where = None if device is None else torch.device(device)
-    runs_on = where or host.device()
     network.to(dtype or host.precision(estimator.half, runs_on))
     # Who names a dtype wants it as it is.
     tf32 = host.tf32(estimator.tf32) if dtype is None else False
@@ -72,7 +79,10 @@ def load(
     if estimator.channels_last and runs_on.type == "cpu":
         # The calls of `to` with a memory format alone are missing from torch's type hints.
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return Annotator(estimator, host.Resident(network, where), found)
+    resident = host.Resident(network, where)
+    if estimator.shares:
+        _shared[key] = resident
+    return Annotator(estimator, resident, found)
 
 
 def _filled(estimator: Estimator, checkpoint: Checkpoint) -> tuple[Estimator, nn.Module]:

@@ -162,13 +162,3 @@ def _too_little_memory(estimator: Estimator, fit: Fit, device: torch.device) -> 
         f"{estimator.name} ran out of memory on {device} with a single picture at {width}x{height} network pixels. "
         "Lower resolution, choose a smaller model, or start ComfyUI with --lowvram or --cpu."
     )
-
-
-def __getattr__(name: str) -> Any:
-    """What `loading` offers, under the names that stood here."""
-    from . import loading
-
-    moved = {"load": "load", "shelf": "cache", "decompose": "decompose", "parameters_on_meta": "parameters_on_meta"}
-    if name in moved:
-        return getattr(loading, moved[name])
-    raise AttributeError(name)

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..annotator import runtime
+from ..annotator import loading
+from ..annotator.runtime import Annotator
 from ..errors import SettingError
 from ..models import estimator as by_id
 from ..signals import kind_of_slot
@@ -65,14 +66,14 @@ def with_options(signals: tuple[Wanted, ...], options: Sequence[str]) -> tuple[W
     return tuple(replace(w, options=tuple(sorted(chosen[w.name].items()))) for w in signals)
 
 
-def load(job: Job) -> tuple[Job, list[runtime.Annotator]]:
+def load(job: Job) -> tuple[Job, list[Annotator]]:
     """The job with the hashes of its models, and the loaded annotators. Raises WeightsError."""
     # Never the host's own choice: the manifest names the precision, and every machine of a run has to agree on it.
     dtype = torch.float16 if job.half else torch.float32
     held: dict[str, Any] = {}
     for wanted in job.signals:
         if wanted.estimator not in held:
-            held[wanted.estimator] = runtime.load(by_id(wanted.estimator), wanted.weights, job.device, dtype)
+            held[wanted.estimator] = loading.load(by_id(wanted.estimator), wanted.weights, job.device, dtype)
     hashes = {id: model_hash(annotator.found.path) for id, annotator in held.items()}
     signals = tuple(replace(w, model=hashes[w.estimator]) for w in job.signals)
     return replace(job, signals=signals), [held[w.estimator] for w in job.signals]

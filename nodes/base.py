@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..annotator import host
-from ..annotator.runtime import shelf
+from ..annotator.loading import cache
 from ..signals import Scene, Signal
 from ..signals.thumbnail import MOST, SIDE, thumbnails
 
@@ -37,7 +37,7 @@ class Node:
     def __init__(self) -> None:
         # ComfyUI drops its nodes to free the host's memory, and has no other word for that. Not at exit: by then the
         # modules that are needed may be gone.
-        weakref.finalize(self, shelf.release_unloaded).atexit = False
+        weakref.finalize(self, cache.release_unloaded).atexit = False
 
     def run(self, *args: Any, **inputs: Any) -> Any:
         """What `execute` gives for these inputs, and its previews where ComfyUI shows them."""

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..annotator import host, runtime, weights
-from ..annotator.estimator import Estimator
+from ..annotator import host, loading
 from ..annotator.pictures import as_pixels
-from ..errors import WeightsError
 from ..models import estimator as by_id
 from ..models import ids
 from ..signals import Depth, Normals, Scene, Segmentation
@@ -44,32 +42,25 @@ def make_bundle(
     root = root or host.bundle_folder()
     chosen = {slot: by_id(id) for slot, id in slots.items()}
     picture = as_pixels(image).permute(0, 2, 3, 1)
+    notes = root / "digests.json"
     parts = {
-        slot: {"estimator": e.id, "weights": _weights_hash(e, root), "resolution": resolution, **e.settings({})}
+        slot: {
+            "estimator": e.id,
+            "weights": loading.locate(e).digest(notes),
+            "resolution": resolution,
+            **e.settings({}),
+        }
         for slot, e in chosen.items()
     }
     return store.obtain_bundle(
         root,
         picture,
         parts,
-        lambda: runtime.decompose(picture, chosen, resolution).slots,
+        lambda: loading.decompose(picture, chosen, resolution).slots,
         version=__version__,
         pin=pin,
         limit=limit,
     )
-
-
-def _weights_hash(estimator: Estimator, root: Path) -> str:
-    """What the estimator's weight files hold; the files are opened only when they are new or changed."""
-    if estimator.embedded is not None:
-        return store.file_digest(Path(__file__).parents[1] / estimator.embedded, root)
-    found = weights.find(estimator.sources)
-    if found is None:
-        runtime.shelf.take(estimator)  # fetches them
-        found = weights.find(estimator.sources)
-    if found is None or found.source is None:
-        raise WeightsError(f"the weights of {estimator.name} were fetched but cannot be found again.")
-    return ",".join(store.file_digest(found.part(file), root) for file in found.source.files)
 
 
 def _outputs(bundle: Scene) -> Parts:

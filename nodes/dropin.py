@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..annotator import host
-from ..annotator.runtime import Annotator, shelf
+from ..annotator.loading import cache
+from ..annotator.runtime import Annotator
 from ..errors import SettingError
 from ..models import estimator as by_id
 from ..signals import Depth, Normals, Segmentation
@@ -337,7 +338,7 @@ class LoadDepthAnythingV2(_DropIn):
         id = _by_file(model, _DAV2_FILES, self.DEFAULT)
         if precision == "auto":
             precision = "fp16" if "fp16" in _or(model, "") and host.device().type != "cpu" else "fp32"
-        return (shelf.take(by_id(id), _PRECISIONS[_or(precision, "fp32")]),)
+        return (cache.take(by_id(id), _PRECISIONS[_or(precision, "fp32")]),)
 
 
 class RunDepthAnythingV2(_DropIn):
@@ -389,7 +390,7 @@ class LoadMarigold(_DropIn):
     def load(self, model: Any) -> tuple[Annotator]:
         if model not in _MARIGOLD:
             raise SettingError(f"Fathom runs {', '.join(_MARIGOLD)}, got {model!r}.")
-        return (shelf.take(by_id(_MARIGOLD[model])),)
+        return (cache.take(by_id(_MARIGOLD[model])),)
 
 
 class RunMarigold(_DropIn):

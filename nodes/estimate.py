@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor
 
 from ..annotator import host
-from ..annotator.runtime import shelf
+from ..annotator.loading import cache
 from ..models import estimator as by_id
 from ..models import estimators, ids
 from ..signals import Depth, Intrinsics, Normals, Segmentation, Signal
@@ -58,7 +58,7 @@ def run(
     """The signal of `image` by the estimator `id`, loading it when it is not loaded. slot: which one of several, the
     main one where it has none of that name. options: the estimator's own."""
     chosen = by_id(id)
-    return shelf.take(chosen).annotate(image, resolution, options)[chosen.slot(slot)]
+    return cache.take(chosen).annotate(image, resolution, options)[chosen.slot(slot)]
 
 
 class _DepthNode(Node):
@@ -725,7 +725,7 @@ class FathomCompareEstimators(Node):
     def execute(self, image: Any, estimators: str, resolution: int = 512) -> tuple[Tensor]:
         names = [part.strip() for part in estimators.replace("\n", ",").split(",") if part.strip()]
         chosen = [by_id(name) for name in names]
-        results = [(e.name, shelf.take(e)(image, resolution).to_image()) for e in chosen]
+        results = [(e.name, cache.take(e)(image, resolution).to_image()) for e in chosen]
         return (contact_sheet([("Picture", image), *results]).to(host.output_device()),)
 
 

@@ -252,19 +252,25 @@ def test_two_writers_never_see_each_others_halves(tmp_path, limit):
         assert fault is None or "there is no file" in fault and "signals.safetensors" in fault
 
 
-def test_a_file_is_hashed_once_until_it_changes(tmp_path):
-    weights, root = tmp_path / "w.bin", tmp_path / "root"
+def test_a_file_is_hashed_once_until_it_changes(tmp_path, monkeypatch):
+    from fathom.annotator.weights import digest
+
+    weights, notes = tmp_path / "w.bin", tmp_path / "root" / "digests.json"
     weights.write_bytes(b"a" * 1000)
-    first = store.file_digest(weights, root)
-    when = weights.stat()
+    os.utime(weights, (1e9, 1e9))
+    first = digest.file_digest(weights, notes)
     weights.write_bytes(b"b" * 1000)
-    os.utime(weights, ns=(when.st_atime_ns, when.st_mtime_ns))
-    assert store.file_digest(weights, root) == first, "same size and time: the file is not opened"
-    os.utime(weights, ns=(when.st_atime_ns, when.st_mtime_ns + 1))
-    assert store.file_digest(weights, root) != first
-    (root / "digests.json").write_text("{ not json")
-    assert len(store.file_digest(weights, root)) == 64
-    assert leftovers(root) == []
+    os.utime(weights, (1e9, 1e9))
+    assert digest.file_digest(weights, notes) == first, "same size and time: the file is not opened"
+    monkeypatch.setattr(digest, "_known", {})  # as another process
+    assert digest.file_digest(weights, notes) == first
+    os.utime(weights, (1e9, 1e9 + 1))
+    assert digest.file_digest(weights, notes) != first
+    for rubbish in ("{ not json", "[]", json.dumps({str(weights): 3})):
+        notes.write_text(rubbish)
+        monkeypatch.setattr(digest, "_known", {})
+        assert len(digest.file_digest(weights, notes)) == 64
+    assert leftovers(notes.parent) == []
 
 
 # ------------------------------------------------------------------------------ with a real network
@@ -282,12 +288,13 @@ def tiny(tmp_path, seeded, monkeypatch):
     small = estimator("fathom-tiny").tiny()
     network = small.build(Checkpoint(path, {}, None, None))
     save_file({k: v.contiguous() for k, v in seeded(network).items()}, path)
+    os.utime(path, (1e9, 1e9))
     small = replace(small, embedded=str(path))
     monkeypatch.setattr(nodes, "by_id", lambda _: small)
     monkeypatch.setenv("FATHOM_BUNDLES", str(tmp_path / "bundles"))
-    nodes.runtime.shelf.clear()
+    nodes.loading.cache.clear()
     yield path
-    nodes.runtime.shelf.clear()
+    nodes.loading.cache.clear()
 
 
 @pytest.fixture
@@ -307,7 +314,7 @@ def forwards(monkeypatch):
 
 
 def test_twenty_variations_cost_one_run_and_open_no_weights(tiny, forwards, scene, monkeypatch):
-    from fathom.annotator import runtime
+    from fathom.annotator import loading
     from fathom.nodes.bundle import FathomBundle
 
     node = FathomBundle()
@@ -323,7 +330,7 @@ def test_twenty_variations_cost_one_run_and_open_no_weights(tiny, forwards, scen
     watching = [True]
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" and watching[0] else None)
     for _ in range(20):
-        runtime.shelf.clear()  # as after a restart
+        loading.cache.clear()  # as after a restart
         bundle, image, depth, _, _ = node.execute(scene, "fathom-tiny", "none", "none", 64)
         assert torch.equal(depth.values, first[2].values)
         assert torch.equal(image, scene.clamp(0, 1))
@@ -389,7 +396,7 @@ def test_other_weights_make_another_bundle(tiny, forwards, scene, seeded):
     (once,) = forwards
     save_file({k: v * 1.01 for k, v in load_file(tiny).items()}, tiny)
     os.utime(tiny, (2e9, 2e9))
-    nodes.runtime.shelf.clear()
+    nodes.loading.cache.clear()
     two = nodes.make_bundle(scene, {"depth": "fathom-tiny"}, 64)
     assert one.metadata["key"] != two.metadata["key"]
     assert forwards == [2 * once]

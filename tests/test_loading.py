@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,3 +124,22 @@ def test_a_file_of_the_same_size_and_time_is_seen_by_its_inode_or_time(tmp_path,
     else:
         os.utime(path, ns=(1, 1))
     assert cache.take(tiny) is not first
+
+
+def test_estimators_that_share_run_over_one_network_in_memory(tmp_path, seeded):
+    from safetensors.torch import save_file
+
+    one = replace(fathom.estimators()["fathom-tiny"].tiny(), shares="a pair")
+    other = replace(one, id="fathom-other", name="Other")
+    alone = replace(one, id="fathom-alone", shares="")
+    network = one.build(None)
+    save_file({k: v.contiguous() for k, v in seeded(network).items()}, tmp_path / "w.safetensors")
+    first, second, third = (loading.load(e, tmp_path / "w.safetensors") for e in (one, other, alone))
+    assert first.network is second.network and first.network is not third.network
+    assert (first.estimator.id, second.estimator.id) == ("fathom-tiny", "fathom-other")
+    half = loading.load(one, tmp_path / "w.safetensors", dtype=torch.float16)
+    assert half.network is not first.network
+    kept = weakref.ref(first.network)
+    del first, second, network
+    gc.collect()
+    assert kept() is None, "a shared network outlives its annotators"

@@ -92,11 +92,11 @@ def test_every_format(tmp_path, format):
 
 @pytest.mark.parametrize("layout", ["tree", "shards"])
 def test_every_map_of_a_decomposition_is_written_and_resumed(tmp_path, monkeypatch, tiny_annotator, layout):
-    from fathom.annotator import runtime
+    from fathom.annotator import loading
 
     photo(tmp_path / "in" / "x.png", 3)
     tiny = tiny_annotator("marigold-appearance")
-    monkeypatch.setattr(runtime, "load", lambda *_: tiny)
+    monkeypatch.setattr(loading, "load", lambda *_: tiny)
     how = {"signals": ["intrinsics=marigold-appearance:png"], "layout": layout}
     assert annotate(tmp_path / "in", tmp_path / "out", **how).done == 1
     maps = ("albedo", "roughness", "metallicity")
@@ -281,12 +281,12 @@ def test_an_unreadable_folder_is_told_or_listed(photos, tmp_path, monkeypatch):
 
 
 def test_an_option_goes_to_the_models_that_have_it_and_into_the_manifest(tmp_path, monkeypatch, tiny_annotator):
-    from fathom.annotator import runtime
+    from fathom.annotator import loading
 
     photo(tmp_path / "in" / "x.png", 3)
-    load = runtime.load
+    load = loading.load
     zoe = tiny_annotator("zoedepth-n")
-    monkeypatch.setattr(runtime, "load", lambda e, *rest: zoe if e.id == "zoedepth-n" else load(e, *rest))
+    monkeypatch.setattr(loading, "load", lambda e, *rest: zoe if e.id == "zoedepth-n" else load(e, *rest))
     out, how = tmp_path / "out", {"signals": ["metres=zoedepth-n:npz", "depth=fathom-tiny:npz"], "resolution": 64}
     assert annotate(tmp_path / "in", out, options=["flip_augmentation=false"], **how).done == 1
     told = json.loads((out / ".fathom" / "job.json").read_text())["signals"]

@@ -133,14 +133,14 @@ def test_a_second_run_opens_no_file(scene, monkeypatch):
 
 @pytest.fixture
 def through_tiny(monkeypatch, tiny_annotator):
-    """Let the shelf hand out tiny variants, and note which estimators were asked for."""
+    """Let the cache hand out tiny variants, and note which estimators were asked for."""
     asked = []
 
     def take(e, dtype=None):
         asked.append((e.id, dtype))
         return tiny_annotator(e.id)
 
-    monkeypatch.setattr(estimate.shelf, "take", take)
+    monkeypatch.setattr(estimate.cache, "take", take)
     return asked
 
 

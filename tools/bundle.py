@@ -36,7 +36,7 @@ from ..signals.scene import FORMAT, MANIFEST, compact_picture, matches, parse_ma
 log = logging.getLogger(__name__)
 
 LIMIT = 20 * 2**30  # bytes that all bundles of a folder may take together
-_PIN, _DIGESTS = "pinned", "digests.json"
+_PIN = "pinned"
 _PREVIEW = 512  # pixels of a preview's long side
 _ABANDONED = 3600.0  # seconds after which an unfinished folder belongs to nobody
 
@@ -73,33 +73,6 @@ def bundle_key(picture: Tensor, parts: Mapping[str, Mapping[str, Any]], version:
     digest.update(json.dumps(told, sort_keys=True).encode())
     digest.update(stored.numpy().data)
     return digest.hexdigest()[:32]
-
-
-def file_digest(path: Path, root: Path) -> str:
-    """The SHA-256 of a file, remembered in `root` by path, size and time of change: a second call opens no file."""
-    path = path.resolve()
-    state = path.stat()
-    seen = [state.st_mtime_ns, state.st_size]
-    notes = root / _DIGESTS
-    known: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(notes.read_text(encoding="utf-8"))
-    noted = known.get(str(path))
-    if noted and noted[:2] == seen:
-        return noted[2]
-    sha = hashlib.sha256()
-    with open(path, "rb") as data:
-        while chunk := data.read(1 << 20):
-            sha.update(chunk)
-    known[str(path)] = [*seen, sha.hexdigest()]
-    root.mkdir(parents=True, exist_ok=True)
-    fresh = root / f".{_DIGESTS}.{uuid.uuid4().hex}"
-    try:
-        fresh.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        os.replace(fresh, notes)
-    except OSError:  # a note that is not written costs the next run a hash, no more
-        fresh.unlink(missing_ok=True)
-    return sha.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- use

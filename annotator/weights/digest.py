@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import secrets
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .. import host
 
@@ -27,26 +32,52 @@ def file_state(path: Path) -> tuple[int, int, int]:
     return state.st_size, state.st_mtime_ns, state.st_ino
 
 
-def file_digest(path: Path) -> str:
-    """The sha256 of a file in hex digits, remembered in this process while size, time and inode stay the same."""
+def file_digest(path: Path, notes: Path | None = None) -> str:
+    """The sha256 of a file in hex digits, remembered while size, time and inode stay the same: in this process, and
+    for later ones in the JSON file `notes`."""
     path = path.resolve()
     with _hashing:
         state = file_state(path)
         key = (str(path), *state)
         if key not in _known:
+            noted = _noted(notes).get(str(path)) if notes else None
+            if isinstance(noted, list) and noted[:3] == list(state) and len(noted) == 4:
+                _known[key] = str(noted[3])
+                return _known[key]
             digest = sha256_of(path)
             if state != file_state(path) or time.time() - state[1] / 1e9 < _RESTED:
                 return digest
             _known[key] = digest
+            if notes:
+                _note(notes, str(path), [*state, digest])
         return _known[key]
 
 
-def joint_digest(files: Sequence[tuple[str, Path]]) -> str:
+def _noted(notes: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, RecursionError):
+        read = json.loads(notes.read_text(encoding="utf-8"))
+        return read if isinstance(read, dict) else {}
+    return {}
+
+
+def _note(notes: Path, path: str, line: list[Any]) -> None:
+    part = notes.with_name(f".{notes.name}.{secrets.token_hex(4)}")
+    # A note that is not written costs the next process a hash, no more.
+    with suppress(OSError):
+        notes.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_text(json.dumps({**_noted(notes), path: line}, indent=1), encoding="utf-8")
+            os.replace(part, notes)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def joint_digest(files: Sequence[tuple[str, Path]], notes: Path | None = None) -> str:
     """One sha256 for (name, path) of several files: of each one's name and sha256, whatever their order. For a single
-    file it is that file's own, the one that publishers list, whatever it is called."""
+    file it is that file's own, the one that publishers list, whatever it is called. notes: as in `file_digest`."""
     if len(files) == 1:
-        return file_digest(files[0][1])
-    lines = sorted(f"{name}\0{file_digest(path)}\n" for name, path in files)
+        return file_digest(files[0][1], notes)
+    lines = sorted(f"{name}\0{file_digest(path, notes)}\n" for name, path in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

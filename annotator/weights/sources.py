@@ -118,12 +118,12 @@ class Found:
         """Every file that the model is made of, the main one first; what ships a model ships these."""
         return tuple(path for _, path in self.named_files)
 
-    def digest(self) -> str:
+    def digest(self, notes: Path | None = None) -> str:
         """The model's identity: one sha256 over all its files, the same wherever they lie. Of a model of one file it
         is that file's sha256, of several that of their published names and hashes. A file is read only when it is
-        new or changed. Raises WeightsError when one is missing."""
+        new or changed; `notes`, a file, remembers that for later processes. Raises WeightsError when one is missing."""
         try:
-            return joint_digest(self.named_files)
+            return joint_digest(self.named_files, notes)
         except OSError as error:
             raise WeightsError(f"{error.filename} cannot be read: {error.strerror}.") from error
 

@@ -6,9 +6,11 @@ published code uses, because the filter decides whether results equal the publis
 - "bilinear", "bicubic": torch and cv2 INTER_LINEAR, INTER_CUBIC (a = -0.75, no antialiasing).
 - "bilinear_corners": torch with align_corners=True.
 - "bilinear_aa": PIL BILINEAR, antialiased, in float.
+- "area_float": cv2 INTER_AREA on float data, for shrinking.
 
 The next ones round to 256 levels as published code does, bit for bit, because networks amplify a single grey level:
 
+- "bilinear_cv": cv2 INTER_LINEAR.
 - "area": cv2 INTER_AREA (for shrinking; each output pixel is the mean of the area it covers).
 - "lanczos4": cv2 INTER_LANCZOS4 (8 taps, no antialiasing).
 - "bilinear_pil", "bicubic_pil": PIL BILINEAR, BICUBIC (a = -0.5), antialiased.
@@ -27,7 +29,16 @@ from torch import Tensor
 from ..errors import SettingError
 
 Filter = Literal[
-    "bilinear", "bilinear_corners", "bicubic", "area", "lanczos4", "bilinear_aa", "bilinear_pil", "bicubic_pil"
+    "bilinear",
+    "bilinear_corners",
+    "bicubic",
+    "area",
+    "area_float",
+    "bilinear_cv",
+    "lanczos4",
+    "bilinear_aa",
+    "bilinear_pil",
+    "bicubic_pil",
 ]
 Size = tuple[int, int]
 
@@ -146,12 +157,16 @@ def resize(pixels: Tensor, size: Size, how: Filter) -> Tensor:
         return F.interpolate(pixels, size, mode="bilinear", align_corners=True)
     if how == "bilinear_aa":
         return F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)
-    if how in ("area", "lanczos4", "bilinear_pil", "bicubic_pil"):
+    if how == "area_float":
+        return _average(pixels, size)
+    if how in ("area", "lanczos4", "bilinear_cv", "bilinear_pil", "bicubic_pil"):
         levels = (pixels * 255).round_().clamp_(0, 255)
         if how in ("bilinear_pil", "bicubic_pil"):
             levels = _resize_pil(levels.long(), size, how)
         elif how == "lanczos4":
             levels = _resize_cv_lanczos4(levels.long(), size)
+        elif how == "bilinear_cv":
+            levels = _resize_cv_linear(levels, size)
         # cv2 takes areas only when no side grows; otherwise it blends two neighbours on both axes.
         elif pixels.shape[-2] >= size[0] and pixels.shape[-1] >= size[1]:
             levels = _resize_cv_area(levels, size)
@@ -195,10 +210,15 @@ def _apply_taps(pixels: Tensor, dim: int, index: Tensor, weight: Tensor) -> Tens
     return total
 
 
+def _average(pixels: Tensor, size: Size) -> Tensor:
+    for dim in (-2, -1):
+        pixels = _apply_taps(pixels, dim, *_area_taps(pixels.shape[dim], size[dim]))
+    return pixels
+
+
 def _resize_cv_area(levels: Tensor, size: Size) -> Tensor:
     halves = tuple(levels.shape[-2:]) == (2 * size[0], 2 * size[1])
-    for dim in (-2, -1):
-        levels = _apply_taps(levels, dim, *_area_taps(levels.shape[dim], size[dim]))
+    levels = _average(levels, size)
     # cv2 rounds half to even, but half up where four pixels become one.
     return (levels + 0.5).floor_() if halves else levels.round_()
 
@@ -215,9 +235,33 @@ def _area_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
 _CV_BITS = 11  # cv2 computes on 8-bit data with integer weights of this many bits, in float32 up to there
 
 
+def _resize_cv_linear(levels: Tensor, size: Size) -> Tensor:
+    # cv2 takes the mean of four pixels where both sides halve exactly.
+    if tuple(levels.shape[-2:]) == (2 * size[0], 2 * size[1]):
+        return _resize_cv_area(levels, size)
+    rows, columns = (_linear_taps(n, out) for n, out in zip(levels.shape[-2:], size, strict=True))
+    # Beyond the first and last column cv2 takes that column alone; beyond a row it blends the row with itself.
+    alone = columns[0][:, 0] == columns[0][:, 1]
+    columns[1][alone] = torch.tensor([1 << _CV_BITS, 0])
+    return _blend_two(levels.long(), rows, columns)
+
+
+def _linear_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
+    place = ((torch.arange(out, dtype=torch.float64) + 0.5) * (1 / (out / length)) - 0.5).float()
+    first = place.floor()
+    share = place - first
+    index = torch.stack([first, first + 1], 1).long().clamp_(0, length - 1)
+    return index, (torch.stack([1 - share, share], 1) * (1 << _CV_BITS)).round_().long()
+
+
 def _resize_cv_area_larger(levels: Tensor, size: Size) -> Tensor:
-    index, weight = _area_linear_taps(levels.shape[-2], size[0])
-    levels = _apply_taps(levels, -1, *_area_linear_taps(levels.shape[-1], size[1])) >> 4
+    return _blend_two(levels, *(_area_linear_taps(n, out) for n, out in zip(levels.shape[-2:], size, strict=True)))
+
+
+def _blend_two(levels: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Tensor:
+    # Rounds after each axis as cv2's 16-bit arithmetic does.
+    index, weight = rows
+    levels = _apply_taps(levels, -1, *columns) >> 4
     weight = weight.to(levels.device)[:, :, None]
     index = index.to(levels.device)
     first, second = (levels.index_select(-2, index[:, tap]) * weight[:, tap] >> 16 for tap in (0, 1))

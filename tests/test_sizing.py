@@ -68,7 +68,7 @@ def test_8_bit_filters_equal_pillows_bit_for_bit(target, filter):
     np.testing.assert_array_equal(in_8_bits(pixels, target, filter), theirs)
 
 
-@pytest.mark.parametrize("filter", ["area", "lanczos4"])
+@pytest.mark.parametrize("filter", ["area", "lanczos4", "bilinear_cv"])
 @pytest.mark.parametrize("source", SOURCES)
 def test_8_bit_filters_equal_opencvs_bit_for_bit(source, filter):
     import cv2
@@ -78,11 +78,23 @@ def test_8_bit_filters_equal_opencvs_bit_for_bit(source, filter):
     for target in (*TARGETS, *halves):
         if filter == "lanczos4" and min(source) < 4:
             continue  # cv2 reads outside so small a picture in another way
-        flag = cv2.INTER_AREA if filter == "area" else cv2.INTER_LANCZOS4
+        flag = {"area": cv2.INTER_AREA, "lanczos4": cv2.INTER_LANCZOS4, "bilinear_cv": cv2.INTER_LINEAR}[filter]
         theirs = cv2.resize(levels, target[::-1], interpolation=flag)
         off = np.abs(in_8_bits(pixels, target, filter).astype(int) - theirs)
         # An exact half is rounded by the order in which float32 sums were taken.
         assert off.max() <= (filter == "area") and (off > 0).mean() <= 1e-3, target
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_the_mean_of_areas_equals_opencvs_on_floats(source):
+    import cv2
+
+    levels, pixels = picture(*source)
+    for target in ((100, 77), (3, 4), (260, 315)):
+        if target[0] <= source[0] and target[1] <= source[1]:
+            theirs = cv2.resize(levels.astype(np.float32) / 255, target[::-1], interpolation=cv2.INTER_AREA)
+            ours = resize(pixels, target, "area_float")[0].permute(1, 2, 0).numpy()
+            np.testing.assert_allclose(ours, theirs, atol=2e-6, err_msg=str(target))
 
 
 def test_resize_refuses_an_unknown_filter_and_changes_nothing_in_place():

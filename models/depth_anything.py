@@ -117,7 +117,7 @@ class DepthAnythingNetwork(nn.Module):
         return depth if self.reach is None else depth * self.reach
 
 
-_NAMES = (
+NAMES = (
     (r"^backbone\.embeddings\.position_embeddings$", "pretrained.pos_embed"),
     (r"^backbone\.embeddings\.patch_embeddings\.projection\.", "pretrained.patch_embed.proj."),
     (r"^backbone\.embeddings\.", "pretrained."),
@@ -196,7 +196,7 @@ class DepthAnything(Estimator):
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.transformers:
-            return official_names(tensors, _NAMES)
+            return official_names(tensors, NAMES)
         if self.spec.gated:
             return {k.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2."): t for k, t in tensors.items()}
         return tensors

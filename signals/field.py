@@ -133,3 +133,18 @@ def stretch(values: Tensor, low: Tensor, high: Tensor) -> Tensor:
     span = high - low
     flat = span == 0
     return ((values - low) / torch.where(flat, torch.ones_like(span), span)).masked_fill(flat, 0.0).clamp_(0, 1)
+
+
+def fill_smoothly(values: Tensor, known: Tensor) -> Tensor:
+    """values (B,C,H,W) with every place that `known` (B,1,H,W) bool excludes filled from its surroundings.
+
+    From fine to coarse the known places are averaged over twice the side, until nothing is unknown; then each unknown
+    place takes the finest average there is. Known places keep their values. Every picture needs a known place.
+    """
+    if bool(known.all()):
+        return values
+    values = values.masked_fill(~known, 0.0)
+    share = F.avg_pool2d(known.to(values.dtype), 2, ceil_mode=True)
+    coarse = F.avg_pool2d(values, 2, ceil_mode=True) / share.clamp_min(1e-6)
+    coarse = fill_smoothly(coarse, share > 0)
+    return torch.where(known, values, F.interpolate(coarse, values.shape[-2:], mode="bilinear", align_corners=False))

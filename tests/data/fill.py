@@ -8,6 +8,8 @@ Rules (JSON lists)
   ["n", mean, std]   mean + std * N(0,1)
   ["a", mean, std]   mean + std * |N(0,1)|      (positive: BatchNorm running_var)
   ["z", mean, std]   as "n" on x minus its mean over all axes but the first (zero-sum filters)
+  ["d", mean, std, gain, k]   as "n", then gain is added to the first k elements of the diagonal of the first two
+                     axes (at the centre of the kernel for convolutions): passes channels 0..k-1 through
   ["c", value]       constant, float32
   ["i", value]       constant, int64            (num_batches_tracked)
   ["keep"]           not filled: a buffer the network computes itself; optionally with a recipe,
@@ -15,11 +17,14 @@ Rules (JSON lists)
   ["keep", "swin_rpi", w]     relative_position_index of a Swin with window w
   ["keep", "range", n]        0, 1, ..., n-1 (reshaped)
   ["keep", "value", v]        constant v
+  ["keep", "list", [v, ...]]  these values (reshaped)
+  ["keep", "sincos", n, d]    AnimateDiff position table [1, n, d]: sin in even, cos in odd columns (float32)
 N(0,1): numpy Generator(PCG64(int(sha256(f"{seed}:{name}")))).standard_normal(n, dtype=float32), C order.
 mean + std * x is float32 arithmetic.  All values are then cast to the manifest's dtype.
 
 Inputs of raw/*.npz:  field(seed, name, h, w) -> float32 [3, h, w], exactly representable in float16.
 """
+
 import hashlib
 import json
 
@@ -65,6 +70,14 @@ def fill(seed, name, shape, rule, dtype=None):
             out = np.arange(rule[2])
         elif rule[1] == "value":
             out = np.full(shape, rule[2])
+        elif rule[1] == "list":
+            out = np.array(rule[2])
+        elif rule[1] == "sincos":
+            f = np.float32
+            step = np.exp(np.arange(0, rule[3], 2, dtype=f) * f(-np.log(10000.0) / rule[3]))
+            angle = np.arange(rule[2], dtype=f)[:, None] * step
+            out = np.zeros((rule[2], rule[3]), f)
+            out[:, 0::2], out[:, 1::2] = np.sin(angle), np.cos(angle)
         else:
             raise ValueError(rule)
         out = out.reshape(shape)
@@ -79,9 +92,12 @@ def fill(seed, name, shape, rule, dtype=None):
             x = np.abs(x)
         elif k == "z":
             x = x - x.reshape(shape[0], -1).mean(1, dtype=np.float32).reshape((-1,) + (1,) * (len(shape) - 1))
-        elif k != "n":
+        elif k not in ("n", "d"):
             raise ValueError(rule)
         out = (np.float32(rule[1]) + np.float32(rule[2]) * x).astype(np.float32)
+        if k == "d":
+            for i in range(rule[4]):
+                out[(i, i) + tuple(n // 2 for n in shape[2:])] += np.float32(rule[3])
     return out.astype(dtype) if dtype else out
 
 

@@ -29,6 +29,10 @@ LAYOUTS = {
     "midas-dpt-large": "midas/dpt_large-midas-2f21e586.pt",
     "zoedepth-n": "zoe/ZoeD_M12_N.pt",
     "normal-bae": "normal_bae/scannet.pt",
+    "uniformer-ade20k": "uniformer/upernet_global_small.pth",
+    "prompt-depth-anything-small": "prompt_depth_anything/promptda_vits.ckpt",
+    "video-depth-anything-small": "video_depth_anything/video_depth_anything_vits.pth",
+    "video-depth-anything-metric-small": "video_depth_anything/metric_video_depth_anything_vits.pth",
 }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +79,18 @@ class Option:
         return value
 
 
+class FilmInFlight(Protocol):
+    """A film on its way through an estimator that sees several frames together. What it holds does not grow."""
+
+    def push(self, pixels: Tensor) -> Iterator[dict[str, Signal]]:
+        """Take the next frames (n,3,H,W); yield the signals of every frame that is final, one frame at a time."""
+        ...
+
+    def flush(self) -> Iterator[dict[str, Signal]]:
+        """The film is over: yield the signals of the frames that are left."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimator:
     """One model that people choose by name. A family subclasses this in its own file under models/.
@@ -95,7 +107,10 @@ class Estimator:
     float32 products; None = not measured, torch decides. channels_last: whether a processor is quicker with the
     convolutions' weights in that memory layout, measured (docs/performance.md). fast_linear: whether linear layers on a
     processor may sum in another order to be faster (annotator/layers.py). shares: estimators that name the same
-    run over one network: over the same files one is in memory for all of them, so they `adapt` to nothing.
+    run over one network: over the same files one is in memory for all of them, so they `adapt` to nothing. window: how
+    many frames of a film the network sees together; with more than one a batch is one film and goes through `film`.
+    takes: the kinds of signal of which it needs one beside the picture, such as ("depth",) for a measured map; `infer`
+    finds it in its options as "prompt".
     """
 
     id: str
@@ -117,6 +132,8 @@ class Estimator:
     channels_last: bool = False
     fast_linear: bool = True
     shares: str = ""
+    window: int = 1
+    takes: tuple[str, ...] = ()
 
     # ------------------------------------------------------------------------------ the network
 
@@ -177,6 +194,11 @@ class Estimator:
         raw = network(self.normalise(fit.enter(pixels)).to(inside)).float()
         return fit.leave(raw[:, None] if raw.ndim == 3 else raw, size)
 
+    def film(self, network: nn.Module, fit: Fit, size: Size, options: Mapping[str, Any]) -> FilmInFlight:
+        """What takes the frames of one film in order and gives the signals of each, for an estimator whose `window` is
+        more than 1. Arguments as in `infer`."""
+        raise NotImplementedError(f"{type(self).__name__} sees one picture at a time")
+
     def signal(self, raw: Tensor) -> Signal:
         """The typed signal of `raw`'s result."""
         raise NotImplementedError(f"{type(self).__name__} must say what its result means")
@@ -213,3 +235,22 @@ class Estimator:
                 have = f"its options are {', '.join(known)}" if known else "it has no options"
                 raise SettingError(f"{self.id} has no option {name!r}: {have}.")
         return {name: option.check(given.get(name)) for name, option in known.items()}
+
+    def check_prompt(self, prompt: Signal | None, count: int) -> None:
+        """Raises SettingError when `prompt` is not what this estimator needs beside `count` pictures."""
+        if not self.takes:
+            if prompt is not None:
+                raise SettingError(f"{self.id} takes a picture and nothing beside it: leave prompt out.")
+            return
+        needed = " or ".join(self.takes)
+        if prompt is None:
+            raise SettingError(
+                f"{self.id} needs a measured {needed} beside the picture: give it as prompt, or use Fathom Complete "
+                "Depth."
+            )
+        if getattr(prompt, "KIND", None) not in self.takes:
+            raise SettingError(f"{self.id} takes a {needed} as prompt, got {type(prompt).__name__}.")
+        if len(prompt) != count:
+            raise SettingError(
+                f"{self.id} takes one {needed} for each picture: got {len(prompt)} for {count} pictures."
+            )

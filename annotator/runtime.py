@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,11 @@ from ..signals.base import Gather
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
+from .film import FilmStream
 from .pictures import as_pictures, to_pixels
 from .sizing import Fit, Size, check_resolution, result_size
+
+T = TypeVar("T")
 
 _MOST_PER_BATCH = 32
 _MOST_PER_CPU_BATCH = 4
@@ -61,24 +65,29 @@ class Annotator:
         """ComfyUI's ModelPatcher of the network, None outside ComfyUI."""
         return self._resident.patcher
 
-    def __call__(self, image: Any, resolution: int | None = None, **options: Any) -> Signal:
+    def __call__(
+        self, image: Any, resolution: int | None = None, *, prompt: Signal | None = None, **options: Any
+    ) -> Signal:
         """The main signal of a picture or a batch: the first of `estimator.produces`.
 
         image: float (B,H,W,1|3|4) in 0..1, uint8, or a PIL image; never changed. resolution: the short side of the
         result, aspect kept; 0 = the picture's own size; None = the published inference rule, result at the
-        picture's own size. options: the estimator's own, see `Estimator.options`.
+        picture's own size. prompt: a signal of the same pictures, for an estimator that takes one. options: the
+        estimator's own, see `Estimator.options`.
 
         Returns a Signal on the host's output device. Raises PictureError or SettingError for bad input, FathomError
         where memory does not suffice, and the host's interrupt when the user cancels.
         """
-        return self.annotate(image, resolution, options)[self.estimator.produces[0]]
+        return self.annotate(image, resolution, options, prompt=prompt)[self.estimator.produces[0]]
 
-    def scene(self, image: Any, resolution: int | None = None, **options: Any) -> Scene:
+    def scene(
+        self, image: Any, resolution: int | None = None, *, prompt: Signal | None = None, **options: Any
+    ) -> Scene:
         """Every signal of one forward in its slot, with the picture. Arguments and errors as in a call."""
         pictures = as_pictures(image)
         plain = pictures.dtype == torch.float32 and pictures.shape[-1] == 3
         shown = pictures if plain else to_pixels(pictures).permute(0, 2, 3, 1)
-        return Scene(shown.to(host.output_device()), self.annotate(pictures, resolution, options))
+        return Scene(shown.to(host.output_device()), self.annotate(pictures, resolution, options, prompt=prompt))
 
     @torch.inference_mode()
     def annotate(
@@ -87,6 +96,7 @@ class Annotator:
         resolution: int | None = None,
         options: Mapping[str, Any] | None = None,
         lend: Callable[[nn.Module], Any] | None = None,
+        prompt: Signal | None = None,
     ) -> dict[str, Signal]:
         """The signals of one forward by slot. Arguments and errors as in a call.
 
@@ -99,6 +109,9 @@ class Annotator:
         # A film is checked as a whole before anything runs, but becomes pixels a few frames at a time.
         pictures = as_pictures(image)
         total, height, width, _ = pictures.shape
+        self.estimator.check_prompt(prompt, total)
+        if self.estimator.window > 1:
+            return self._film(pictures, self.film(height, width, resolution, options, lend), lend is None)
         size = result_size(height, width, resolution or 0)
         fit = self.estimator.plan(height, width, resolution, settings)
         gathered: dict[str, Gather[Any]] = {}
@@ -108,7 +121,10 @@ class Annotator:
             done = 0
             while done < total:
                 part = to_pixels(pictures[done : done + batch])
-                signals = self._within_memory(part, fit, size, settings, lend)
+                beside = {} if prompt is None else {"prompt": prompt[done : done + len(part)]}
+                signals = self._within_memory(
+                    len(part), fit, partial(self._infer, part, fit, size, {**settings, **beside}, lend)
+                )
                 if signals is None:
                     if len(part) == 1:
                         raise FathomError(_too_little_memory(self.estimator, fit, self.device))
@@ -124,17 +140,80 @@ class Annotator:
                     bar.update(len(part), lambda: thumbnails(main[-1])[0])  # noqa: B023 - called at once
         return {slot: parts.whole() for slot, parts in gathered.items()}
 
-    def _within_memory(
-        self, pixels: Tensor, fit: Fit, size: Size, settings: Mapping[str, Any], lend: Callable[[nn.Module], Any] | None
-    ) -> dict[str, Signal] | None:
-        """The signals of a few pictures; None where memory did not suffice. By then nothing holds what the failed
-        forward had computed: an error keeps the frames that it went through alive."""
+    def _infer(
+        self,
+        pixels: Tensor,
+        fit: Fit,
+        size: Size,
+        settings: Mapping[str, Any],
+        lend: Callable[[nn.Module], Any] | None,
+        network: nn.Module,
+    ) -> dict[str, Signal]:
+        lent = network if lend is None else lend(network)
+        return self.estimator.infer(lent, pixels.to(self.device).contiguous(), fit, size, settings)
+
+    def film(
+        self,
+        height: int,
+        width: int,
+        resolution: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        lend: Callable[[nn.Module], Any] | None = None,
+    ) -> FilmStream:
+        """A film of height x width frames that come one after the other, for an estimator that sees several together.
+
+        Arguments as in `annotate`. Raises SettingError for an estimator that sees single pictures.
+        """
+        if resolution is not None:
+            check_resolution(resolution)
+        if self.estimator.window < 2:
+            raise SettingError(f"{self.estimator.id} sees one picture at a time: call it on the frames themselves.")
+        settings = self.estimator.settings(options or {})
+        fit = self.estimator.plan(height, width, resolution, settings)
+        size = result_size(height, width, resolution or 0)
+        network = self._resident.module
+        lent = network if lend is None else lend(network)
+
+        def step(run: Callable[[], T]) -> T:
+            done = self._within_memory(1, fit, lambda _: (run(),))
+            if done is None:
+                raise FathomError(_too_little_memory(self.estimator, fit, self.device))
+            return done[0]
+
+        return FilmStream((height, width), self.estimator.film(lent, fit, size, settings), step, self.device)
+
+    def _film(self, pictures: Tensor, film: FilmStream, shown: bool) -> dict[str, Signal]:
+        """The signals of a film that lies in memory as a whole."""
+        total, few = len(pictures), FilmStream.FEW
+        gathered: dict[str, Gather[Any]] = {}
+        show = host.progress(total, self.estimator.name, "frame") if shown else nullcontext()
+
+        def keep(signals: dict[str, Signal]) -> None:
+            for slot, signal in signals.items():
+                gathered.setdefault(slot, type(signal).gather(total)).add(signal)
+            if bar is not None:
+                main = signals[self.estimator.produces[0]]
+                bar.update(0, lambda: thumbnails(main[-1])[0])
+
+        with show as bar:
+            for start in range(0, total, few):
+                part = pictures[start : start + few]
+                for signals in film.push(part):
+                    keep(signals)
+                if bar is not None:
+                    bar.update(len(part))
+            for signals in film.flush():
+                keep(signals)
+        return {slot: parts.whole() for slot, parts in gathered.items()}
+
+    def _within_memory(self, pictures: int, fit: Fit, run: Callable[[nn.Module], T]) -> T | None:
+        """What `run` gives for the network, ready for a few pictures; None where memory did not suffice. By then
+        nothing holds what the failed forward had computed: an error keeps the frames that it went through alive."""
         try:
-            network = self._resident.ready(self.estimator.memory_required(len(pixels), fit, self.dtype))
-            lent = network if lend is None else lend(network)
+            network = self._resident.ready(self.estimator.memory_required(pictures, fit, self.dtype))
             # Whoever calls may be inside autocast; the precision is the estimator's.
             with torch.autocast(self.device.type, enabled=False):
-                return self.estimator.infer(lent, pixels.to(self.device).contiguous(), fit, size, settings)
+                return run(network)
         except Exception as error:
             if not out_of_memory(error):
                 raise

@@ -50,8 +50,9 @@ def estimator(id: str) -> Estimator:
 
 
 def ids(slot: str) -> list[str]:
-    """The ids of the estimators whose forward fills `slot`, such as "depth", "normals" or "segmentation"."""
-    return [e.id for e in estimators().values() if slot in e.produces]
+    """The ids of the estimators whose forward fills `slot`, such as "depth", "normals" or "segmentation", and that need
+    nothing beside the picture."""
+    return [e.id for e in estimators().values() if slot in e.produces and not e.takes]
 
 
 detect.register(estimators)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..annotator import host
-from . import bundle, depth_io, depth_tools, dropin, estimate, geometry, inspector, regions, sensors
+from . import bundle, completion, depth_io, depth_tools, dropin, estimate, geometry, inspector, regions, sensors
 
 NODES: tuple[type, ...] = (
     *estimate.NODES,
@@ -15,6 +15,7 @@ NODES: tuple[type, ...] = (
     *regions.NODES,
     *geometry.NODES,
     *sensors.NODES,
+    *completion.NODES,
     *bundle.NODES,
 )
 _DROP_INS = dropin.free(host.holds_node)

@@ -10,11 +10,12 @@ from ..models import estimator as by_id
 from ..models import estimators
 from ..signals import Depth
 from ..tools import completion
+from .base import Node
 from .fields import IMAGE, SCOPE, choice, depth_input, number
 from .sensors import CATEGORY
 
 
-class FathomCompleteDepth:
+class FathomCompleteDepth(Node):
     """A measured depth made whole and sharp with the help of its photo."""
 
     DISPLAY_NAME = "Fathom Complete Depth"
@@ -38,7 +39,6 @@ class FathomCompleteDepth:
     RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "depth")
     OUTPUT_TOOLTIPS = ("The depth as a picture, near is white.", "The whole depth in metres, at the photo's size.")
-    FUNCTION = "execute"
     DEFAULT = "prompt-depth-anything-small"
 
     @classmethod

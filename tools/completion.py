@@ -25,8 +25,8 @@ def measured(depth: Depth, picture: tuple[int, int, int], trust: Tensor | None =
 
     depth: metric, one map for each picture, of any size. picture: (B,H,W). trust: float (B,h,w) or (1,h,w), of any
     size, how far each measurement is believed; None = the confidence that `depth` has, if any. least: what is believed
-    less is left out. Raises SettingError for a depth without metres, of another number or view than the pictures, in other
-    units than metres, or without a valid pixel.
+    less is left out. Raises SettingError for a depth without metres, of another number or view than the pictures, in
+    other units than metres, or without a valid pixel.
     """
     if depth.kind != "metric":
         raise SettingError(
@@ -86,8 +86,8 @@ def keep_measured(full: Depth, known: Depth) -> Depth:
     """`full` corrected so that it gives the measured distances where there are any, without seams.
 
     full: metric (B,H,W). known: metric, of any size, `valid` where it was measured. Between measured points the ratio
-    of measured to estimated distance passes smoothly from one to the next, so the detail of `full` stays. Where both have
-    the same size the measured pixels come out exactly; a coarser map is met near the centres of its pixels.
+    of measured to estimated distance passes smoothly from one to the next, so the detail of `full` stays. Where both
+    have the same size the measured pixels come out exactly; a coarser map is met near the centres of its pixels.
     """
     size, coarse = full.values.shape[1:], known.values.shape[1:]
     estimate = full.values[:, None]

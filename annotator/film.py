@@ -47,8 +47,8 @@ class FilmStream:
         if (height, width) != self._size:
             raise PictureError(
                 f"frame {self._count + 1} is {width}x{height}, but the film began with "
-                f"{self._size[1]}x{self._size[0]}: the frames of a film have one size. Cut it where the size changes, or "
-                "resize its frames."
+                f"{self._size[1]}x{self._size[0]}: the frames of a film have one size. Cut it where the size changes, "
+                "or resize its frames."
             )
         for few in frames.split(self.FEW):
             yield from self._steps(lambda few=few: self._film.push(to_pixels(few).to(self._device).contiguous()))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import FathomError
+from ..errors import FathomError, SettingError
 from ..signals import Scene, Signal
 from ..signals.base import Gather
 from ..signals.thumbnail import thumbnails
@@ -122,9 +121,7 @@ class Annotator:
             while done < total:
                 part = to_pixels(pictures[done : done + batch])
                 beside = {} if prompt is None else {"prompt": prompt[done : done + len(part)]}
-                signals = self._within_memory(
-                    len(part), fit, partial(self._infer, part, fit, size, {**settings, **beside}, lend)
-                )
+                signals = self._within_memory(part, fit, size, {**settings, **beside}, lend)
                 if signals is None:
                     if len(part) == 1:
                         raise FathomError(_too_little_memory(self.estimator, fit, self.device))
@@ -139,18 +136,6 @@ class Annotator:
                     main = signals[self.estimator.produces[0]]
                     bar.update(len(part), lambda: thumbnails(main[-1])[0])  # noqa: B023 - called at once
         return {slot: parts.whole() for slot, parts in gathered.items()}
-
-    def _infer(
-        self,
-        pixels: Tensor,
-        fit: Fit,
-        size: Size,
-        settings: Mapping[str, Any],
-        lend: Callable[[nn.Module], Any] | None,
-        network: nn.Module,
-    ) -> dict[str, Signal]:
-        lent = network if lend is None else lend(network)
-        return self.estimator.infer(lent, pixels.to(self.device).contiguous(), fit, size, settings)
 
     def film(
         self,
@@ -175,7 +160,7 @@ class Annotator:
         lent = network if lend is None else lend(network)
 
         def step(run: Callable[[], T]) -> T:
-            done = self._within_memory(1, fit, lambda _: (run(),))
+            done = self._with_room(1, fit, lambda _: (run(),))
             if done is None:
                 raise FathomError(_too_little_memory(self.estimator, fit, self.device))
             return done[0]
@@ -206,7 +191,18 @@ class Annotator:
                 keep(signals)
         return {slot: parts.whole() for slot, parts in gathered.items()}
 
-    def _within_memory(self, pictures: int, fit: Fit, run: Callable[[nn.Module], T]) -> T | None:
+    def _within_memory(
+        self, pixels: Tensor, fit: Fit, size: Size, settings: Mapping[str, Any], lend: Callable[[nn.Module], Any] | None
+    ) -> dict[str, Signal] | None:
+        """The signals of a few pictures; None where memory did not suffice."""
+
+        def infer(network: nn.Module) -> dict[str, Signal]:
+            lent = network if lend is None else lend(network)
+            return self.estimator.infer(lent, pixels.to(self.device).contiguous(), fit, size, settings)
+
+        return self._with_room(len(pixels), fit, infer)
+
+    def _with_room(self, pictures: int, fit: Fit, run: Callable[[nn.Module], T]) -> T | None:
         """What `run` gives for the network, ready for a few pictures; None where memory did not suffice. By then
         nothing holds what the failed forward had computed: an error keeps the frames that it went through alive."""
         try:

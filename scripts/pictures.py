@@ -23,6 +23,7 @@ from fathom import Depth
 from fathom.nodes.bundle import make_bundle
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.atmosphere import band_style, blend_by_depth, dream_halo, fog
+from fathom.tools.completion import keep_measured
 from fathom.tools.contact_sheet import contact_sheet
 from fathom.tools.convert import depth_to_image
 from fathom.tools.depth_field import depth_field
@@ -140,6 +141,20 @@ def sources() -> None:
             ("fill 0: holes black", raw.to_image()),
             ("fill 32", whole.to_image()),
             ("filled", grey(filled)),
+        )
+
+        metres = depth.metres()
+        coarse = torch.nn.functional.interpolate(metres[:, None], (32, 48), mode="nearest-exact")[:, 0]
+        hidden = torch.nn.functional.interpolate(noise[..., :256, :384], (32, 48))[0] > 0.525
+        measured = depth_from_metres(coarse, valid=~hidden)
+        # An estimate with every edge and with distances that are off by up to a half, as if by a network.
+        off = depth_from_metres(metres * torch.linspace(0.8, 1.5, metres.shape[2]))
+        blocks = measured.to_image().repeat_interleave(8, 1).repeat_interleave(8, 2)
+        save(
+            "FathomCompleteDepth",
+            ("photo", image),
+            ("measured: 48x32, holes black", blocks),
+            ("estimate, corrected by it", keep_measured(off, measured).to_image()),
         )
 
         bundle = make_bundle(image, {"depth": "fathom-tiny"}, 0, root=Path(folder))

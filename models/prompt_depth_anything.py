@@ -243,7 +243,7 @@ ESTIMATORS = (
             Source("depth-anything/prompt-depth-anything-vits-hf", "model.safetensors", "transformers"),
         ),
         about="Metres at the photo's size from a coarse measured depth, such as a phone's LiDAR; needs that depth.",
-        memory=600,
+        memory=880,
         options=(_MAX_SIZE,),
         channels_last=True,
         takes=("depth",),

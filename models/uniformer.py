@@ -249,7 +249,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         parameters=50_744_790,
         sources=(Source("lllyasviel/Annotators", "upernet_global_small.pth"),),
         about="150 classes of ADE20K as the first ControlNet for segmentation saw them; coarser than OneFormer.",
-        memory=1200,
+        memory=1700,
         options=(
             Option(
                 "channel_order",

@@ -448,22 +448,23 @@ _METRIC_SMALL = Source(
 _BASE = Source("depth-anything/Video-Depth-Anything-Base", "video_depth_anything_vitb.pth")
 _LARGE = Source("depth-anything/Video-Depth-Anything-Large", "video_depth_anything_vitl.pth")
 
+# Memory is that of a window of 32 frames, measured for Small; the head takes most, so the others by the head's width.
 _FILM = "Relative depth of a film that holds still from frame to frame; "
 ESTIMATORS = (
     _model(
         *("video-depth-anything-small", "Video Depth Anything Small", "small", _APACHE, _FILM + "the fastest size."),
-        *(_SMALL, 28_960_897, 4096),
+        *(_SMALL, 28_960_897, 8500),
     ),
     _model(
         *("video-depth-anything-base", "Video Depth Anything Base", "base", _NC, _FILM + "the middle size."),
-        *(_BASE, 114_145_473, 6000),
+        *(_BASE, 114_145_473, 17000),
     ),
     _model(
         *("video-depth-anything-large", "Video Depth Anything Large", "large", _NC, _FILM + "a large network."),
-        *(_LARGE, 383_209_153, 12000),
+        *(_LARGE, 383_209_153, 34000),
     ),
     _model(
         *("video-depth-anything-metric-small", "Video Depth Anything Metric Small", "small", _APACHE),
-        *("Metres of a film that hold still from frame to frame; the fastest size.", _METRIC_SMALL, 28_960_897, 4096),
+        *("Metres of a film that hold still from frame to frame; the fastest size.", _METRIC_SMALL, 28_960_897, 8500),
     ),
 )

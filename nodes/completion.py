@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from ..annotator.loading import cache
 from ..annotator.pictures import as_pictures
-from ..annotator.runtime import shelf
 from ..models import estimator as by_id
 from ..models import estimators
 from ..signals import Depth
@@ -79,7 +79,7 @@ class FathomCompleteDepth(Node):
         pictures = as_pictures(image)
         count, height, width = pictures.shape[:3]
         known = completion.measured(measured, (count, height, width), trust, least_trust)
-        full = cast(Depth, shelf.take(by_id(estimator))(pictures, 0, prompt=known))
+        full = cast(Depth, cache.take(by_id(estimator))(pictures, 0, prompt=known))
         if keep_measured:
             full = completion.keep_measured(full, known)
         full = completion.with_camera_of(full, known)

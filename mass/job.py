@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+from ..annotator.sizing import check_resolution
 from ..errors import SettingError
 from ..models import estimator as by_id
 from ..version import __version__
@@ -20,7 +20,7 @@ Layout = Literal["tree", "shards"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """One signal to make. name: what its files are called after. model: sha256 of the weights. weights: None = the
+    """One signal to make. name: what its files are called after. model: digest of its files. weights: None = the
     known ones. options: the estimator's own, (name, value) each; its defaults for the others."""
 
     name: str
@@ -135,20 +135,6 @@ def _chunk(held: list[Item], index: int, shards: bool) -> Chunk:
     return Chunk(id, index, tuple(held))
 
 
-def model_hash(path: Path) -> str:
-    """sha256 of a weights file, or of every file of a folder with its name."""
-    if path.is_file():
-        with open(path, "rb") as file:
-            made = hashlib.sha256()
-            while block := file.read(2**22):
-                made.update(block)
-            return made.hexdigest()
-    made = hashlib.sha256()
-    for part in sorted(p for p in path.rglob("*") if p.is_file()):
-        made.update(part.relative_to(path).as_posix().encode() + b"\0" + bytes.fromhex(model_hash(part)))
-    return made.hexdigest()
-
-
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Which settings differ, for people to read."""
     told = [
@@ -163,8 +149,26 @@ def check(job: Job) -> None:
         raise SettingError(f"the chunk must hold 1 to 100000 pictures, got {job.chunk}.")
     if not 0 <= job.batch <= 256:
         raise SettingError(f"the batch must lie in 0..256 (0 = by device), got {job.batch}.")
+    if job.cores < 0:
+        raise SettingError(f"the cores of a network must be 0 (all) or more, got {job.cores}.")
+    if job.resolution is not None:
+        check_resolution(job.resolution)
+    if job.layout == "tree":
+        _check_names([w.name for w in job.signals])
     for wanted in job.signals:
         if job.video == "video" and by_id(wanted.estimator).slot(wanted.name) == "intrinsics":
             raise SettingError(
                 f"{wanted.name} has several maps for each picture, and a video shows one: use --video frames."
             )
+
+
+def _check_names(names: list[str]) -> None:
+    """Raises SettingError for names of signals under which the files of two pictures could be one: a.png's far_depth
+    and a_far.png's depth are both a_far_depth."""
+    for one in names:
+        for other in names:
+            if one.endswith(f"_{other}") or one.startswith(f"{other}_"):
+                raise SettingError(
+                    f"the signals {other!r} and {one!r} could give files of two pictures one name: call them "
+                    f"otherwise, for instance {one.replace('_', '-')!r}."
+                )

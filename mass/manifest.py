@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import threading
@@ -30,6 +31,7 @@ from .stores import TEMPORARY, WORK, Store
 Record = dict[str, Any]
 FAILED = "failed.jsonl"
 _OWNER = f"{TEMPORARY}/owner"  # in tmp, so that it is gone at the end
+_log = logging.getLogger(__name__)
 _STALE = 90.0  # seconds without a sign of life after which a lock on a remote store is no longer believed
 
 
@@ -37,15 +39,40 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
+def _json(data: bytes) -> Any:
+    """What a JSON text says, None when it is none: cut short, not UTF-8, or nested deeper than anything of ours."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _lines(data: bytes | None) -> list[Record]:
-    """The whole lines of a file; a last one that a kill cut short is left out."""
+    """The whole lines of a file; a last one that a kill cut short is left out, and so is all after a line of another
+    kind."""
     found: list[Record] = []
     for line in (data or b"").split(b"\n")[:-1]:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
+        record = _json(line)
+        if not (_is_record(record) if found else isinstance(record, dict)):
             break
+        found.append(record)
     return found
+
+
+def _is_record(line: Any) -> bool:
+    """Whether a line tells of a picture as `done`, `failed` or `replace` write it."""
+    if not isinstance(line, dict) or not isinstance(line.get("name"), str):
+        return False
+    if "error" in line:
+        return isinstance(line["error"], str)
+    return isinstance(line.get("input"), dict) and _are_outputs(line.get("outputs", {}))
+
+
+def _are_outputs(outputs: Any) -> bool:
+    return isinstance(outputs, dict) and all(
+        isinstance(about, dict) and "size" in about and not name.startswith("/") and ".." not in name.split("/")
+        for name, about in outputs.items()
+    )
 
 
 def done(item: Item, input: Mapping[str, Any], files: Mapping[str, bytes]) -> Record:
@@ -59,6 +86,14 @@ def failed(item: Item, reason: str) -> Record:
     return {"name": item.name, "source": item.label, "error": reason}
 
 
+def make_folder(path: str) -> None:
+    """Make an output folder. Raises OutputError."""
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise stores.OutputError(f"the output folder {path} cannot be made: {error.strerror}.") from error
+
+
 class Ledger:
     """The books of one output folder. Workers on other machines use `commit` and `recall` alone."""
 
@@ -69,6 +104,7 @@ class Ledger:
         self._seen: dict[str, int] = {}
         self._with_failures: dict[int, str] = {}
         self._held: Any = None
+        self._told = False
         self._stop = threading.Event()
 
     # ------------------------------------------------------------------------------ the whole run
@@ -79,23 +115,17 @@ class Ledger:
         resume: False = forget what is finished and do everything again. Raises SettingError.
         """
         if not self.store.remote:
-            try:
-                os.makedirs(os.path.join(self.store.root, WORK, "tmp"), exist_ok=True)
-            except OSError as error:
-                raise stores.OutputError(
-                    f"the output folder {self.store.root} cannot be made: {error.strerror}."
-                ) from error
+            make_folder(os.path.join(self.store.root, TEMPORARY))
         self._take_lock()
         try:
             self._clear(("tmp",) if resume else ("tmp", "manifest", "journal", "job.json", "frames"))
             about = self.job.settings
             old = self.store.read(f"{WORK}/job.json")
             if old is not None:
-                try:
-                    known = json.loads(old)
-                except ValueError:
-                    known = None
-                if known is not None and known != json.loads(json.dumps(about)):
+                known = _json(old)
+                if not isinstance(known, dict):
+                    self._unreadable("job.json")
+                elif known != json.loads(json.dumps(about)):
                     raise SettingError(
                         f"{self.store.root} holds a run with other settings ({differences(known, about)}). Use another "
                         "output folder, or --no-resume to do everything again."
@@ -108,6 +138,15 @@ class Ledger:
         except BaseException:
             self._give_lock()
             raise
+
+    def _unreadable(self, name: str) -> None:
+        """Tell once that something in the books is not what a run writes."""
+        if not self._told:
+            self._told = True
+            _log.warning(
+                "%s is not what a run of Fathom writes: what it told of is done again.",
+                self.store.path(f"{WORK}/{name}"),
+            )
 
     def close(self, finished: bool) -> None:
         """finished: every chunk is committed, so write the list of failures and drop what belongs to no chunk."""
@@ -153,7 +192,11 @@ class Ledger:
         A picture is whole when its input did not change and its files have the size that was written (with `verify`,
         the content); on a remote store, which publishes files whole, the manifest is believed.
         """
-        lines = _lines(self.store.read(self._place(chunk.id)))
+        data = self.store.read(self._place(chunk.id))
+        lines = _lines(data)
+        if data is not None and len(lines) != data.count(b"\n"):
+            self._unreadable(f"manifest/{chunk.id}.jsonl")
+            lines = []
         committed = bool(lines) and lines[0].get("settings") == self._settings
         if not committed and not self.store.remote:
             lines = _lines(self.store.read(self._place(chunk.id, "journal")))
@@ -179,14 +222,14 @@ class Ledger:
                 marks[item.path] = about.changed
             except OSError:
                 marks[item.path] = None
-        if marks[item.path] != record["input"]["changed"]:
+        if marks[item.path] is None or marks[item.path] != record["input"].get("changed"):
             return False
-        if record["source"] != item.label:
+        if record.get("source") != item.label or not record.get("outputs"):
             return False
         for name, about in record["outputs"].items():
             if self.verify:
                 data = self.store.read(name)
-                if data is None or hashlib.sha256(data).hexdigest() != about["sha256"]:
+                if data is None or hashlib.sha256(data).hexdigest() != about.get("sha256"):
                     return False
             elif not self.store.remote and self.store.size(name) != about["size"]:
                 return False
@@ -306,3 +349,31 @@ class Ledger:
         elif self._held is not None:
             self._held.release()
         self._held = None
+
+
+class NoBooks(Ledger):
+    """The books of a run that keeps none: nothing is known of an earlier run, nothing is left for a later one."""
+
+    def __init__(self, store: Store, job: Job) -> None:
+        super().__init__(store, job)
+        self._chunks: dict[int, list[Record]] = {}
+
+    @property
+    def records(self) -> list[Record]:
+        """What came of every picture, in order."""
+        return [record for _, records in sorted(self._chunks.items()) for record in records]
+
+    def open(self, resume: bool = True) -> None:
+        """Make the folder. Raises OutputError."""
+        make_folder(self.store.root)
+
+    def recall(self, chunk: Chunk) -> tuple[bool, dict[int, Record]]:
+        """Nothing."""
+        return False, {}
+
+    def note(self, chunk: Chunk, record: Record) -> None:
+        """Nothing: a chunk that is not finished leaves no trace."""
+
+    def commit(self, chunk: Chunk, records: list[Record], changed: bool = True) -> None:
+        """Keep the records for the end of the run."""
+        self._chunks[chunk.index] = records

@@ -8,10 +8,8 @@ every estimator and without a second version of its code.
 from __future__ import annotations
 
 import queue
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..annotator import host
+from ..annotator.runtime import out_of_memory
 from ..errors import FathomError
+
+_LOOK = 0.25  # seconds between two looks whether the run has stopped
 
 
 class Stopped(Exception):
@@ -49,12 +50,12 @@ class Place:
 
 @dataclass
 class _Request:
-    network: Callable[..., Tensor]
+    network: Callable[..., Any]
     x: Tensor
     rest: tuple[Any, ...]
     named: dict[str, Any]
-    answer: Future[Tensor]
     place: Place
+    answer: queue.SimpleQueue[tuple[Any, Exception | None]] = field(default_factory=queue.SimpleQueue)
 
     @property
     def plain(self) -> bool:
@@ -67,10 +68,10 @@ class Queued:
     def __init__(self, queue: NetworkQueue, network: nn.Module, place: Place) -> None:
         self._queue, self._network, self._place = queue, network, place
 
-    def __call__(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+    def __call__(self, x: Tensor, *rest: Any, **named: Any) -> Any:
         """The network's result, computed by the network thread."""
         self._place.call += 1
-        return self._queue.ask(_Request(self._network, x, rest, named, Future(), self._place))
+        return self._queue.ask(_Request(self._network, x, rest, named, self._place))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
@@ -79,6 +80,10 @@ class Queued:
 class NetworkQueue:
     """Runs the networks in the thread that calls `run`. batch: most pictures in one forward.
 
+    An interrupt may strike `run` at any line, between taking a request and keeping it as well. So nobody trusts it to
+    answer: who asks looks by himself, now and then, whether the run has stopped. What both sides share are simple
+    queues and one flag, which have no lock that an interrupt could leave closed.
+
     seconds: what the forwards took together, by the clock. forwards, pictures: how many.
     """
 
@@ -86,15 +91,22 @@ class NetworkQueue:
         self.batch = batch
         self.seconds = 0.0
         self.forwards = 0
+        self.stopped = False
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._stopped = threading.Event()
 
-    def ask(self, request: _Request) -> Tensor:
+    def ask(self, request: _Request) -> Any:
         """Hand a request over and wait for its answer. Raises Stopped when the run stops."""
-        if self._stopped.is_set():
-            raise Stopped
-        self._queue.put(request)
-        return request.answer.result()
+        if not self.stopped:
+            self._queue.put(request)
+        while not self.stopped:
+            try:
+                result, error = request.answer.get(timeout=_LOOK)
+            except queue.Empty:
+                continue
+            if error is not None:
+                raise error
+            return result
+        raise Stopped
 
     def leave(self, place: Place) -> None:
         """A picture is done, failed, or too large to share: its window waits for it no longer."""
@@ -104,39 +116,32 @@ class NetworkQueue:
 
     def stop(self) -> None:
         """Let `run` return; whoever waits gets Stopped."""
-        self._stopped.set()
+        self.stopped = True
         self._queue.put(None)
 
     def run(self) -> None:
         """Answer requests until `stop`."""
-        windows: list[Window] = []
-        request: Any = None
         try:
             with torch.inference_mode():
-                while not self._stopped.is_set():
+                while not self.stopped:
                     request = self._queue.get()
                     if isinstance(request, Window):
                         request.running -= 1
                         self._flush(request)
                     elif request is not None:
-                        window = request.place.window
-                        if window is None or not request.plain:
-                            self._answer([request])
-                        else:
-                            place = request.place
-                            window.waiting.append(((place.signal, place.call, place.number), request))
-                            window.running -= 1
-                            windows = [w for w in windows if w.waiting and w is not window] + [window]
-                            self._flush(window)
-                    request = None
+                        self._take(request)
         finally:
-            self._stopped.set()
-            held = [r for w in windows for _, r in w.waiting] + [request]
-            while not self._queue.empty():
-                held.append(self._queue.get())
-            for left in held:
-                if isinstance(left, _Request) and not left.answer.done():
-                    left.answer.set_exception(Stopped())
+            self.stopped = True
+
+    def _take(self, request: _Request) -> None:
+        window = request.place.window
+        if window is None or not request.plain:
+            self._answer([request])
+            return
+        place = request.place
+        window.waiting.append(((place.signal, place.call, place.number), request))
+        window.running -= 1
+        self._flush(window)
 
     def _flush(self, window: Window) -> None:
         """When nobody of the window is still on the way: answer those that are least far."""
@@ -155,36 +160,58 @@ class NetworkQueue:
                 self._answer(group[start : start + self.batch])
 
     def _answer(self, requests: Sequence[_Request]) -> None:
+        waiting = [list(requests)]
+        while waiting:
+            group = waiting.pop()
+            try:
+                parts = self._forward(group)
+            except Exception as error:
+                if is_device_lost(error):
+                    raise
+                failure = None if out_of_memory(error) else error
+            else:
+                for request, part in zip(group, parts, strict=True):
+                    request.answer.put((part, None))
+                continue
+            # Out of `except`: until here the error held every activation of the forward that failed.
+            if failure is None and len(group) > 1:
+                host.release_device_memory()
+                half = len(group) // 2
+                waiting += [group[half:], group[:half]]
+                continue
+            if failure is None:
+                host.release_device_memory()
+                height, width = group[0].x.shape[-2:]
+                failure = FathomError(f"the network ran out of memory at {width}x{height}: lower the resolution.")
+            for request in group:
+                request.answer.put((None, failure))
+
+    def _forward(self, requests: Sequence[_Request]) -> Sequence[Any]:
         first = requests[0]
         start = time.perf_counter()
-        try:
-            if len(requests) == 1:
-                parts: Sequence[Tensor] = [first.network(first.x, *first.rest, **first.named)]
-            else:
-                x = torch.cat([r.x for r in requests])
-                parts = first.network(x).split([len(r.x) for r in requests])
-            if first.x.is_cuda:
-                torch.cuda.synchronize(first.x.device)
-        except torch.OutOfMemoryError:
-            self._too_large(requests)
-            return
-        except FathomError as error:
-            for request in requests:
-                request.answer.set_exception(error)
-            return
+        if len(requests) == 1:
+            parts: Sequence[Any] = [first.network(first.x, *first.rest, **first.named)]
+        else:
+            parts = _split(first.network(torch.cat([r.x for r in requests])), [len(r.x) for r in requests])
+        if first.x.is_cuda:
+            torch.cuda.synchronize(first.x.device)
         self.seconds += time.perf_counter() - start
         self.forwards += 1
-        for request, part in zip(requests, parts, strict=True):
-            request.answer.set_result(part)
+        return parts
 
-    def _too_large(self, requests: Sequence[_Request]) -> None:
-        host.release_device_memory()
-        if len(requests) == 1:
-            height, width = requests[0].x.shape[-2:]
-            requests[0].answer.set_exception(
-                FathomError(f"the network ran out of memory at {width}x{height}: lower the resolution.")
-            )
-            return
-        half = len(requests) // 2
-        self._answer(requests[:half])
-        self._answer(requests[half:])
+
+def _split(result: Any, sizes: list[int]) -> Sequence[Any]:
+    """The parts of a network's result for each picture: of a tensor, or of each tensor in a dict or a tuple."""
+    if isinstance(result, Mapping):
+        parts = {name: _split(value, sizes) for name, value in result.items()}
+        return [{name: part[i] for name, part in parts.items()} for i in range(len(sizes))]
+    if isinstance(result, (tuple, list)):
+        return list(zip(*(_split(value, sizes) for value in result), strict=True))
+    return result.split(sizes)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether an error leaves the device unusable for everything after it."""
+    if out_of_memory(error):
+        return False
+    return isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error)

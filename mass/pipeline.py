@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from ..annotator.pictures import as_pixels
-from ..annotator.runtime import Annotator
+from ..annotator.runtime import Annotator, out_of_memory
 from ..errors import FathomError, WeightsError
 from ..signals import Signal
 from . import manifest, sinks
 from .job import Chunk, Job, becomes_video
 from .manifest import Ledger, Record
-from .network import NetworkQueue, Place, Queued, Stopped, Window
+from .network import NetworkQueue, Place, Queued, Stopped, Window, is_device_lost
 from .sources import Item, Reader
 from .stores import OutputError, Store
 
@@ -119,49 +119,55 @@ class Engine:
         self._reader = Reader()
         self._device = device
         self._budget = _Budget(_pixels_in_memory())
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End `run` soon, from any thread: pictures that are on their way are dropped, what is finished is kept."""
+        self._stopped = True
+        self._queue.stop()
 
     def run(self, chunks: Iterator[Chunk], ledger: Ledger, report: Report) -> None:
-        """Annotate and commit every chunk. Raises OutputError when nothing can be written, or what went wrong."""
-        self._queue = NetworkQueue(self._batch)
+        """Annotate and commit every chunk.
+
+        Raises OutputError when nothing can be written, Stopped after `stop`, or what went wrong.
+        """
+        self._queue = network = NetworkQueue(self._batch)
+        if self._stopped:
+            raise Stopped
         tasks: queue.Queue[Any] = queue.Queue(maxsize=self._threads)
+        ready: queue.SimpleQueue[None] = queue.SimpleQueue()
         errors: list[BaseException] = []
-        stop = threading.Event()
         opened: set[_Open] = set()
 
         def fail(error: BaseException) -> None:
             if not isinstance(error, Stopped):
                 errors.append(error)
-            stop.set()
-            self._queue.stop()
+            network.stop()
+
+        def hand_over(task: Any) -> None:
+            while not network.stopped:
+                try:
+                    return tasks.put(task, timeout=0.1)
+                except queue.Full:
+                    continue
+            raise Stopped
 
         def feed() -> None:
             try:
                 for chunk in chunks:
                     for task in self._tasks(chunk, ledger, report, opened):
-                        while not stop.is_set():
-                            try:
-                                tasks.put(task, timeout=0.1)
-                                break
-                            except queue.Full:
-                                continue
-                        if stop.is_set():
-                            return
+                        hand_over(task)
+                for _ in workers:
+                    hand_over(None)
             except BaseException as error:  # the calling thread raises it
                 fail(error)
-            finally:
-                for _ in workers:
-                    while not stop.is_set():
-                        try:
-                            tasks.put(None, timeout=0.1)
-                            break
-                        except queue.Full:
-                            continue
 
         def work() -> None:
             # The network thread has the cores; here each thread is one of many.
             torch.set_num_threads(1)
+            ready.put(None)
             try:
-                while not stop.is_set():
+                while not network.stopped:
                     try:
                         task = tasks.get(timeout=0.1)
                     except queue.Empty:
@@ -176,28 +182,35 @@ class Engine:
         def watch() -> None:
             for worker in workers:
                 worker.join()
-            self._queue.stop()
+            network.stop()
 
         before = torch.get_num_threads()
         workers = [threading.Thread(target=work, name=f"fathom-{i}", daemon=True) for i in range(self._threads)]
         feeder = threading.Thread(target=feed, name="fathom-feed", daemon=True)
         watcher = threading.Thread(target=watch, name="fathom-watch", daemon=True)
         try:
-            for thread in [*workers, feeder, watcher]:
-                thread.start()
+            for worker in workers:
+                worker.start()
+            # Some of torch's libraries know one number for the whole process: the last word has to be the network's.
+            for _ in workers:
+                ready.get()
             torch.set_num_threads(self.job.cores or before)
-            self._queue.run()
+            feeder.start()
+            watcher.start()
+            network.run()
         finally:
-            stop.set()
-            self._queue.stop()
-            for thread in [feeder, *workers]:
-                thread.join()
+            network.stop()
+            for thread in (feeder, *workers):
+                if thread.is_alive():
+                    thread.join()
             torch.set_num_threads(before)
-            report.add(network=self._queue.seconds)
+            report.add(network=network.seconds)
             for left in opened:
                 left.sink.finish(whole=False)
         if errors:
             raise errors[0]
+        if self._stopped:
+            raise Stopped
 
     def _tasks(self, chunk: Chunk, ledger: Ledger, report: Report, opened: set[_Open]) -> Iterator[Any]:
         """The pictures of a chunk that are not whole yet, each with its place in the queue."""
@@ -229,52 +242,25 @@ class Engine:
             return False
         try:
             as_pixels(self._reader.read(item).image)
-        except FathomError:
+        except Exception:  # whatever it is, it has been told
             return False
         return True
 
     def _picture(self, state: _Open, at: int, place: Place, ledger: Ledger, report: Report, opened: set[_Open]) -> None:
         item = state.chunk.items[at]
-        files: dict[str, bytes] = {}
-        taken = 0
         try:
-            with torch.inference_mode():
-                picture = self._reader.read(item)
-                image = _tensor(picture.image, self._device)
-                size = image.shape[1] * image.shape[2]
-                if size > SHARED_PIXELS:
-                    self._queue.leave(place)
-                if place.window is None:
-                    taken = self._budget.take(size)
-                made: dict[Any, dict[str, Signal]] = {}
-                for number, (wanted, annotator) in enumerate(zip(self.job.signals, self.annotators, strict=True)):
-                    place.signal, place.call = number, 0
-                    key = wanted.estimator, wanted.options
-                    if key not in made:
-                        made[key] = annotator.annotate(
-                            image,
-                            self.job.resolution,
-                            dict(wanted.options),
-                            lambda network: Queued(self._queue, network, place),
-                        )
-                    signal = made[key][annotator.estimator.slot(wanted.name)].to("cpu")
-                    files |= sinks.encode(signal, item, wanted, self.job)
-            input = {"sha256": picture.sha256, "size": picture.size, "changed": picture.changed}
-            record = manifest.done(item, input, files)
-            report.add(pixels=size, written=sum(map(len, files.values())))
-        except (OutputError, WeightsError):
-            raise
-        except FathomError as error:
-            files = {}
-            record = manifest.failed(item, str(error))
-        except MemoryError:
-            files = {}
-            record = manifest.failed(item, "it does not fit into memory.")
+            try:
+                record, files = self._annotated(item, place, report)
+                state.sink.put(at, files)
+            except (OutputError, WeightsError, Stopped):
+                raise
+            except Exception as error:
+                if is_device_lost(error):
+                    raise
+                record = manifest.failed(item, reason(error))
+                state.sink.put(at, {})
         finally:
             self._queue.leave(place)
-            if taken:
-                self._budget.give(taken)
-        state.sink.put(at, files)
         if isinstance(state.sink, sinks.Tree) or "error" in record:
             ledger.note(state.chunk, record)
         report.add(**{"failed" if "error" in record else "done": 1})
@@ -291,6 +277,50 @@ class Engine:
                     # The pictures' files are in the shard; its size is what a later run looks for.
                     one["members"], one["outputs"] = one["outputs"], {n: {"size": s} for n, s in held.items()}
             ledger.commit(state.chunk, records)
+
+    def _annotated(self, item: Item, place: Place, report: Report) -> tuple[Record, dict[str, bytes]]:
+        """The record and the files of one picture."""
+        files: dict[str, bytes] = {}
+        taken = 0
+        try:
+            with torch.inference_mode():
+                picture = self._reader.read(item)
+                image = _tensor(picture.image, self._device)
+                size = image.shape[1] * image.shape[2]
+                if size > SHARED_PIXELS:
+                    self._queue.leave(place)
+                if place.window is None:
+                    taken = self._budget.take(size)
+                made: dict[Any, dict[str, Signal]] = {}
+                for number, (wanted, annotator) in enumerate(zip(self.job.signals, self.annotators, strict=True)):
+                    place.signal, place.call = number, 0
+                    # One forward fills every slot of the estimator.
+                    if (forward := (wanted.estimator, wanted.weights, wanted.options)) not in made:
+                        made[forward] = annotator.annotate(
+                            image,
+                            self.job.resolution,
+                            dict(wanted.options),
+                            lambda network: Queued(self._queue, network, place),
+                        )
+                    signal = made[forward][annotator.estimator.slot(wanted.name)].to("cpu")
+                    files |= sinks.encode(signal, item, wanted, self.job)
+        finally:
+            if taken:
+                self._budget.give(taken)
+        input = {"sha256": picture.sha256, "size": picture.size, "changed": picture.changed}
+        if item.kind == "frame":
+            input["time"] = item.at
+        report.add(pixels=size, written=sum(map(len, files.values())))
+        return manifest.done(item, input, files), files
+
+
+def reason(error: Exception) -> str:
+    """Why a picture failed, for people to read."""
+    if out_of_memory(error):
+        return "it does not fit into memory: lower the resolution."
+    if isinstance(error, FathomError):
+        return str(error)
+    return f"it cannot be annotated: {type(error).__name__}: {error}"
 
 
 def _tensor(image: Any, device: torch.device) -> Tensor:
@@ -313,12 +343,12 @@ def _pixels_in_memory() -> int:
     return max(2**24, min(2**30, int(host.free_memory(torch.device("cpu")) * 0.3) // _BYTES_PER_PIXEL))
 
 
-def count_in_background(items: Callable[[], Iterator[Any]], report: Report) -> threading.Thread:
+def count_in_background(counted: Callable[[], int], report: Report) -> threading.Thread:
     """Count the pictures of the sources beside the run, for the time left."""
 
     def count() -> None:
         try:
-            report.total = sum(1 for _ in items())
+            report.total = counted()
         except Exception:  # the run itself meets and tells it
             report.total = None
 

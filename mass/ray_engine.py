@@ -7,10 +7,9 @@ the last write, is written with the same bytes. The driver lists the sources, ho
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
-import tarfile
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -18,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from ..annotator.host import weight_folders
+from ..annotator.weights import Found
 from ..errors import FathomError, SettingError, WeightsError
 from . import sources, stores
-from .job import Chunk, Job, check, model_hash
+from .job import Chunk, Job, check
 from .manifest import Ledger, failed
 from .pipeline import Engine, Report
-from .run import keep_books, load
+from .run import check_sources, find, keep_books, load
 from .stores import TEMPORARY, Store
 
 ATTEMPTS = 7  # at a chunk whose workers die, before its unfinished pictures are given up; docs/scale.md says why
 GROUP = 2048  # chunks in one pipeline: bounds the driver's memory
+Models = dict[str, tuple[Found, dict[str, Any]]]
 _TOLD = ("done", "failed", "skipped", "pixels", "written", "network")
 
 
@@ -51,13 +52,11 @@ def annotate_on_ray(
     least, most = _workers(workers)
     check(job)
     job = replace(job, out=_absolute(job.out), sources=tuple(map(_absolute, job.sources)))
-    sources.check(list(job.sources), job.out)
+    check_sources(job)
     ray = _ray()
-    # The hashes need the files; the networks themselves live in the workers.
-    job, annotators = load(replace(job, device="cpu"))
-    paths = {w.estimator: a.found.path for w, a in zip(job.signals, annotators, strict=True)}
+    # The networks live in the workers alone.
+    job, found = find(job)
     job = replace(job, device=None, cores=max(1, int(cpus or 1)))
-    del annotators
     mine = not ray.is_initialized()
     if mine:
         ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False)
@@ -67,8 +66,10 @@ def annotate_on_ray(
         context.execution_options.preserve_order = False
         if gpus is None:
             gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
-        models = {id: (str(path), ray.put(_packed(path))) for id, path in paths.items()}
-        weights = {w.estimator: w.model for w in job.signals}
+        models = {
+            id: (files, {name: ray.put(path.read_bytes()) for name, path in _names(files).items()})
+            for id, files in found.items()
+        }
 
         def run(chunks: Iterator[Chunk], ledger: Ledger, report: Report) -> None:
             ledger.store.write(f"{TEMPORARY}/shared", b"")
@@ -78,7 +79,7 @@ def annotate_on_ray(
                     Worker,
                     batch_size=1,
                     compute=ray.data.ActorPoolStrategy(min_size=least, max_size=most),
-                    fn_constructor_args=(job, {id: (*models[id], weights[id]) for id in models}, verify),
+                    fn_constructor_args=(job, models, verify),
                     num_cpus=cpus or 1,
                     num_gpus=gpus,
                 )
@@ -119,14 +120,10 @@ def _absolute(place: str) -> str:
     return place if stores.is_url(place) else os.path.abspath(place)
 
 
-def _packed(path: Path) -> bytes:
-    """A weights file, or a tar of a weights folder."""
-    if path.is_file():
-        return path.read_bytes()
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        tar.add(path, arcname=".")
-    return out.getvalue()
+def _names(found: Found) -> dict[str, Path]:
+    """Every file of a model by its place below the model's root, or beside it."""
+    inside = {path: path.is_relative_to(found.root) for path in found.files}
+    return {path.relative_to(found.root).as_posix() if inside[path] else path.name: path for path in found.files}
 
 
 def _cause(error: Any) -> Exception:
@@ -143,10 +140,10 @@ def _cause(error: Any) -> Exception:
 class Worker:
     """One actor: the networks, and the local engine over one chunk at a time.
 
-    models: by estimator the driver's path, the packed weights in the object store, and their hash.
+    models: by estimator the files that the driver found, and their bytes in the object store, by name.
     """
 
-    def __init__(self, job: Job, models: dict[str, tuple[str, Any, str]], verify: bool) -> None:
+    def __init__(self, job: Job, models: Models, verify: bool) -> None:
         import platform
 
         here = platform.node()
@@ -160,11 +157,11 @@ class Worker:
             root = sources.root_of(source)
             if not stores.exists(root):
                 raise SettingError(f"the worker on {here} does not see the source {root}: mount it there as well.")
-        signals = tuple(replace(w, weights=_weights(*models[w.estimator])) for w in job.signals)
-        hashes = {w.estimator: w.model for w in job.signals}
-        loaded, annotators = load(replace(job, signals=signals))
+        digests = {w.estimator: w.model for w in job.signals}
+        found = {id: _here(*models[id], digests[id]) for id in digests}
+        loaded, annotators = load(job, found)
         for wanted in loaded.signals:
-            if wanted.model != hashes[wanted.estimator]:
+            if wanted.model != digests[wanted.estimator]:
                 raise WeightsError(f"the worker on {here} holds other weights of {wanted.estimator} than the driver.")
         self._engine = Engine(job, store, annotators)
         self._store, self._job, self._verify = store, job, verify
@@ -206,29 +203,36 @@ class Worker:
         ledger.commit(chunk, [lost.get(i) or records[i] for i in range(len(chunk.items))])
 
 
-def _weights(path: str, packed: Any, sha256: str) -> str:
-    """The weights on this machine: the driver's path where it holds the same bytes, else a copy of the driver's, which
-    travels through the object store once a machine instead of from a hub once a worker."""
-    if os.path.exists(path) and model_hash(Path(path)) == sha256:
-        return path
+def _here(found: Found, packed: dict[str, Any], digest: str) -> Found:
+    """The files of a model on this machine: the driver's where they are the same here, else copies of the driver's,
+    which travel through the object store once a machine instead of from a hub once a worker."""
+    if _is(found, digest):
+        return found
+    names = _names(found)
+    main = next(iter(names))
+    root = weight_folders()[0] / "ray" / digest[:20]
+    copied = replace(found, path=root / main, root=root, origin="given")
+    if _is(copied, digest):
+        return copied
     import ray
 
-    folder = weight_folders()[0] / "ray" / sha256[:20]
-    target = folder / Path(path).name
-    if target.exists() and model_hash(target) == sha256:
-        return str(target)
-    data: Any = ray.get(packed)
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{os.getpid()}.part"
-    is_folder = not Path(path).suffix
-    if is_folder:
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            tar.extractall(part, filter="data")
-    else:
-        part.write_bytes(data)
+    part = root.with_name(f".{root.name}-{os.getpid()}.part")
+    for name, data in packed.items():
+        (part / name).parent.mkdir(parents=True, exist_ok=True)
+        (part / name).write_bytes(ray.get(data))
     try:
-        os.replace(part, target)
-    except OSError:  # another worker of this machine was first
-        if not target.exists():
-            raise
-    return str(target)
+        os.replace(part, root)
+    except OSError:  # another worker of this machine was first, or a broken copy is in the way
+        if not _is(copied, digest):
+            shutil.rmtree(root, ignore_errors=True)
+            os.replace(part, root)
+        shutil.rmtree(part, ignore_errors=True)
+    return copied
+
+
+def _is(found: Found, digest: str) -> bool:
+    """Whether the files are here and are those of the digest."""
+    try:
+        return found.digest() == digest
+    except WeightsError:
+        return False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
@@ -12,12 +15,13 @@ import torch
 
 from ..annotator import loading
 from ..annotator.runtime import Annotator
+from ..annotator.weights import Found
 from ..errors import SettingError
 from ..models import estimator as by_id
 from ..signals import kind_of_slot
 from . import sources
-from .job import Chunk, Job, Wanted, becomes_video, check, chunks, model_hash
-from .manifest import Ledger
+from .job import Chunk, Job, Wanted, becomes_video, check, chunks
+from .manifest import Ledger, NoBooks, Record
 from .pipeline import Engine, Report, count_in_background
 from .stores import Store
 
@@ -66,17 +70,49 @@ def with_options(signals: tuple[Wanted, ...], options: Sequence[str]) -> tuple[W
     return tuple(replace(w, options=tuple(sorted(chosen[w.name].items()))) for w in signals)
 
 
-def load(job: Job) -> tuple[Job, list[Annotator]]:
-    """The job with the hashes of its models, and the loaded annotators. Raises WeightsError."""
+def _check_device(name: str | None) -> None:
+    """Raises SettingError for a device that torch does not know or that is not there."""
+    if name is None:
+        return
+    try:
+        torch.zeros(1, device=torch.device(name)).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise SettingError(
+            f"the device {name!r} cannot be used: {why}. Give cpu, cuda, cuda:1, mps or another that this machine has."
+        ) from error
+
+
+def find(job: Job) -> tuple[Job, dict[str, Found]]:
+    """The job with the identities of its models, and their files by estimator; no network is loaded. Raises
+    WeightsError."""
+    found = {w.estimator: loading.locate(by_id(w.estimator), w.weights) for w in job.signals}
+    return _identified(job, found), found
+
+
+def load(job: Job, found: Mapping[str, Found] | None = None) -> tuple[Job, list[Annotator]]:
+    """The job with the identities of its models, and the loaded annotators. found: their files by estimator, None = as
+    `find` does. Raises SettingError, WeightsError."""
+    _check_device(job.device)
     # Never the host's own choice: the manifest names the precision, and every machine of a run has to agree on it.
     dtype = torch.float16 if job.half else torch.float32
-    held: dict[str, Any] = {}
+    held: dict[str, Annotator] = {}
     for wanted in job.signals:
         if wanted.estimator not in held:
-            held[wanted.estimator] = loading.load(by_id(wanted.estimator), wanted.weights, job.device, dtype)
-    hashes = {id: model_hash(annotator.found.path) for id, annotator in held.items()}
-    signals = tuple(replace(w, model=hashes[w.estimator]) for w in job.signals)
-    return replace(job, signals=signals), [held[w.estimator] for w in job.signals]
+            files = found[wanted.estimator] if found else wanted.weights
+            held[wanted.estimator] = loading.load(by_id(wanted.estimator), files, job.device, dtype)
+    job = _identified(job, {id: annotator.found for id, annotator in held.items()})
+    return job, [held[w.estimator] for w in job.signals]
+
+
+def _identified(job: Job, found: Mapping[str, Found]) -> Job:
+    digests = {id: files.digest() for id, files in found.items()}
+    return replace(job, signals=tuple(replace(w, model=digests[w.estimator]) for w in job.signals))
+
+
+def check_sources(job: Job) -> None:
+    """Raises SettingError for sources that cannot be, see `sources.check`."""
+    sources.check(list(job.sources), job.out, shards=job.layout == "shards", videos=job.video == "video")
 
 
 Runner = Callable[[Iterator[Chunk], Ledger, Report], None]
@@ -90,10 +126,64 @@ def annotate_locally(
     Raises SettingError, WeightsError, OutputError; pictures that cannot be read are counted and listed instead.
     """
     check(job)
-    sources.check(list(job.sources), job.out)
+    check_sources(job)
     job, annotators = load(job)
     engine = Engine(job, Store(job.out), annotators, threads)
-    keep_books(job, engine.run, report, resume=resume, verify=verify)
+    undisturbed(lambda: keep_books(job, engine.run, report, resume=resume, verify=verify), engine.stop)
+
+
+def annotate_photos(job: Job, report: Report) -> list[Record]:
+    """Annotate photos that are named one by one, as `annotate_locally` does, without books: what came of each, in
+    order."""
+    check(job)
+    check_sources(job)
+    job, annotators = load(job)
+    store = Store(job.out, beside=True)
+    engine = Engine(job, store, annotators)
+    books = NoBooks(store, job)
+
+    def work() -> None:
+        books.open()
+        engine.run(chunks(sources.items(list(job.sources)), job), books, report)
+
+    undisturbed(work, engine.stop)
+    return books.records
+
+
+_PATIENCE = 3.0  # seconds for the books to be closed after an interrupt
+
+
+def undisturbed(work: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Do `work` where no interrupt strikes between two of its lines: in a thread of its own, for which this one waits.
+
+    At Ctrl-C `stop` is called, `work` gets a moment to close its books, and KeyboardInterrupt is raised. A forward that
+    takes longer than the moment ends in its own time; it writes nothing more.
+    """
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except BaseException as failure:  # the waiting thread raises it
+            error = failure
+        ended.put(error)
+
+    try:
+        threading.Thread(target=run, daemon=True, name="fathom-run").start()
+        while True:
+            try:
+                error = ended.get(timeout=0.5)
+                break
+            except queue.Empty:
+                continue
+    except KeyboardInterrupt:
+        stop()
+        with suppress(queue.Empty):
+            ended.get(timeout=_PATIENCE)
+        raise
+    if error is not None:
+        raise error
 
 
 def keep_books(job: Job, run: Runner, report: Report, *, resume: bool = True, verify: bool = False) -> None:
@@ -104,7 +194,7 @@ def keep_books(job: Job, run: Runner, report: Report, *, resume: bool = True, ve
     finished = False
     try:
         listed = partial(sources.items, list(job.sources), job.column)
-        count_in_background(listed, report)
+        count_in_background(partial(sources.count, list(job.sources), job.column), report)
         index = 0
 
         def numbered(some: Iterator[Any]) -> Iterator[Chunk]:
@@ -126,7 +216,8 @@ def keep_books(job: Job, run: Runner, report: Report, *, resume: bool = True, ve
                 report.add(skipped=1 + sum(1 for _ in some))
             else:
                 run(numbered(chain([first], some)), ledger, report)
-                film.assemble()
+                if not film.assemble():
+                    report.add(failed=1)
             index += 1
         finished = True
     finally:

@@ -6,8 +6,10 @@ import io
 import tarfile
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+from ..errors import PictureError
 from ..signals import Depth, Signal
 from ..signals.codec import SUFFIXES
 from .job import FRAMES, Chunk, Job, Wanted, becomes_video
@@ -42,9 +44,16 @@ class Tree:
         self._store = store
 
     def put(self, place: int, files: Mapping[str, bytes]) -> None:
-        """Write the files of the picture at `place` of the chunk. Raises OutputError."""
-        for name, data in files.items():
-            self._store.write(name, data)
+        """Write the files of the picture at `place` of the chunk, all or none. Raises OutputError, or PictureError when
+        the disk does not take one of the names."""
+        try:
+            for name, data in files.items():
+                self._store.write(name, data)
+        except PictureError:
+            for name in files:
+                with suppress(OSError):
+                    self._store.remove(name)
+            raise
 
     def finish(self, whole: bool) -> dict[str, int]:
         """All pictures are put. Returns files that hold the chunk's results beside the pictures' own."""

@@ -6,13 +6,17 @@ taken up again. An Item names one picture; `Reader` brings its bytes.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+import io
+import logging
 import os
 import re
 import tarfile
 import threading
+import unicodedata
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -21,9 +25,15 @@ from ..errors import FathomError, PictureError, SettingError
 from . import stores
 from .decode import PICTURES, decode
 
-VIDEOS = frozenset(".mp4 .mov .mkv .webm .avi .m4v .mpg .mpeg .mxf .ts .m2ts .wmv .flv .ogv .y4m".split())
+VIDEOS = frozenset(
+    ".mp4 .mov .mkv .webm .avi .m4v .mpg .mpeg .mpe .m2v .mxf .ts .m2t .mts .m2ts .wmv .asf .flv .f4v .ogv .ogm .y4m "
+    ".3gp .3g2 .vob .divx .dv .qt .ivf .nut .h264 .264 .h265 .265 .hevc .obu .mjpg .mjpeg .rm .rmvb .wtv".split()
+)
 LISTS = frozenset((".txt", ".lst", ".list"))
 TABLES = frozenset((".parquet", ".pq"))
+
+KNOWN = PICTURES | VIDEOS | TABLES | {".tar"}
+_log = logging.getLogger(__name__)
 
 Kind = Literal["file", "frame", "member", "row", "bad"]
 
@@ -33,15 +43,16 @@ class Item:
     """One picture to annotate, or one thing that could not be listed.
 
     name: where its results go, relative, forward slashes, without suffix. path: the file. kind: "file" = the picture;
-    "frame" = frame of a video at `at` (presentation time in the stream's units); "member" = of a tar at byte `at`,
-    `size` long; "row" = number `at` of a Parquet file's `column`; "bad" = not readable, `column` says why.
-    container: the video, tar or table it is in, as a relative name; "" = none. number: its place there.
+    "frame" = of a video, with its time as `at` in the stream's units (None = the video tells none) and the hash of its
+    planes as `column`; "member" = of a tar at byte `at`, `size` long; "row" = number `at` of a Parquet file's `column`;
+    "bad" = not readable, `column` says why. container: the video, tar or table it is in, as a relative name; "" = none.
+    number: its place there, from 0.
     """
 
     name: str
     path: str
     kind: Kind = "file"
-    at: int = 0
+    at: int | None = 0
     size: int = 0
     column: str = ""
     container: str = ""
@@ -50,7 +61,37 @@ class Item:
     @property
     def label(self) -> str:
         """For people: the file, with the place in it."""
-        return self.path if self.kind in ("file", "bad") else f"{self.path}#{self.number}"
+        path = readable(self.path)
+        return path if self.kind in ("file", "bad") else f"{path}#{self.number}"
+
+
+class LibraryError(FathomError):
+    """A library that a kind of source needs is not installed."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file that looks like a picture or like a container of pictures. name: of its results, or before those of its
+    pictures. problem: why it cannot be looked at, "" = nothing known."""
+
+    name: str
+    path: str
+    container: bool = False
+    problem: str = ""
+
+
+def readable(name: str) -> str:
+    """A name as text that any file system and any JSON holds: each byte that is not UTF-8 as %XX."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "".join(_escaped(c) if "\ud800" <= c <= "\udfff" else c for c in name)
+    return name
+
+
+def _escaped(surrogate: str) -> str:
+    code = ord(surrogate)
+    return f"%{code - 0xDC00:02X}" if 0xDC80 <= code <= 0xDCFF else f"%u{code:04X}"
 
 
 def _suffix(path: str) -> str:
@@ -70,13 +111,102 @@ def _is_glob(source: str) -> bool:
     return any(c in source for c in "*?[") and not (not stores.is_url(source) and os.path.exists(source))
 
 
-def check(sources: list[str], out: str) -> None:
-    """Raises SettingError for a source that is not there, cannot be listed, holds the output, or is named twice."""
+def check(sources: list[str], out: str, *, shards: bool = False, videos: bool = False) -> None:
+    """Look at the sources before anything runs. shards: results go into tars. videos: of a video into one video.
+
+    Raises SettingError for a source that is not there, cannot be listed, holds the output, is named twice, or holds no
+    pictures, and for two pictures whose results would have one name.
+    """
+    _check_places(sources, out)
+    empty = [s for s in sources if next(candidates([s]), None) is None]
+    if len(empty) == len(sources):
+        raise SettingError(
+            f"there is no picture in {', '.join(map(readable, empty))}. Pictures, videos, .tar and .parquet files are "
+            "found by their suffix; hidden ones are passed over."
+        )
+    for source in empty:
+        _log.warning("%s holds no picture.", readable(source))
+    many = len(sources) > 1 or _suffix(sources[0]) in LISTS
+    folds = _folds_case(out)
+    if many or shards or videos or folds:
+        _check_names(sources, shards, videos, folds)
+
+
+def _check_names(sources: list[str], shards: bool, videos: bool, folds: bool) -> None:
+    """Raises SettingError when two candidates have one name. Eight bytes a picture; containers and folders whole."""
+    from array import array
+
+    hashes, loose = array("Q"), False
+    folders: dict[str, str] = {}
+    containers: dict[str, str] = {}
+    for one in candidates(sources):
+        name = _folded(one.name, folds)
+        if one.container:
+            video = _suffix(one.path) in VIDEOS
+            name = os.path.splitext(name)[0] if videos and video else name
+            if name in containers:
+                raise _same(containers[name], one.path, name)
+            containers[name] = one.path
+            loose = loose or video
+            continue
+        loose = True
+        hashes.append(_hash(name))
+        folder = name.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = one.path
+            folder = folder.rpartition("/")[0]
+    for name, path in containers.items():
+        if name in folders:
+            raise _same(path, folders[name], name)
+        if shards and loose and re.fullmatch(r"\d{6,}", name):
+            raise SettingError(
+                f"the results of {readable(path)} and of the pictures outside of tars would both be {name}.tar: "
+                "annotate them into two folders."
+            )
+    if len(set(hashes)) == len(hashes):
+        return
+    once: dict[str, str] = {}
+    twice = {h for h, count in Counter(hashes).items() if count > 1}
+    for one in candidates(sources):
+        name = _folded(one.name, folds)
+        if not one.container and _hash(name) in twice and once.setdefault(name, one.path) != one.path:
+            raise _same(once[name], one.path, one.name)
+
+
+def _folded(name: str, folds: bool) -> str:
+    return unicodedata.normalize("NFC", name).casefold() if folds else name
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+
+
+def _same(one: str, other: str, name: str) -> SettingError:
+    return SettingError(
+        f"{readable(one)} and {readable(other)} would both be written as {name}: annotate them into two folders."
+    )
+
+
+def _folds_case(out: str) -> bool:
+    """Whether the disk of the output takes A and a for one name, as those of Windows and macOS do."""
+    if stores.is_url(out):
+        return False
+    place = os.path.abspath(out)
+    while not os.path.exists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    try:
+        return place != place.swapcase() and os.path.samefile(place, place.swapcase())
+    except OSError:
+        return False
+
+
+def _check_places(sources: list[str], out: str) -> None:
     folders: list[str] = []
     for source in sources:
         root = root_of(source)
-        if not stores.exists(root):
-            raise SettingError(f"there is no file or folder {source}.")
+        if not _is_there(root):
+            what = "file" if is_photo(source) else "file or folder"
+            raise SettingError(f"there is no {what} {readable(source)}.")
         if source.lower().endswith((".tar.gz", ".tgz", ".tar.zst")):
             raise SettingError(f"{source}: a compressed tar has no places to read from. Decompress it first.")
         folder = stores.is_folder(root)
@@ -109,6 +239,16 @@ def check(sources: list[str], out: str) -> None:
         raise SettingError(f"{source} is named twice.")
 
 
+def _is_there(place: str) -> bool:
+    """Whether there is such a file or folder; a link that leads nowhere is there, and fails by itself."""
+    try:
+        return stores.exists(place) or (not stores.is_url(place) and os.path.lexists(place))
+    except FathomError:
+        raise
+    except Exception as error:  # of whatever driver serves a URL
+        raise SettingError(f"{place} cannot be reached: {error}") from error
+
+
 def _real(path: str) -> str:
     return path.rstrip("/") if stores.is_url(path) else os.path.realpath(path)
 
@@ -125,19 +265,54 @@ def items(sources: list[str], column: str = "") -> Iterator[Item]:
 
     What cannot be listed comes as an Item of kind "bad".
     """
+    for one in candidates(sources):
+        if one.problem:
+            yield Item(one.name, one.path, "bad", column=one.problem)
+        elif one.container:
+            yield from _inside_of(one, column)
+        else:
+            yield Item(one.name, one.path)
+
+
+def count(sources: list[str], column: str = "") -> int:
+    """About how many pictures there are, for the time left: the frames of videos as their files tell, undecoded."""
+    total = 0
+    for one in candidates(sources):
+        if one.container and _suffix(one.path) in VIDEOS:
+            from .video import told_frames
+
+            total += told_frames(one.path)
+        elif one.container and not one.problem:
+            total += sum(1 for _ in _inside_of(one, column))
+        else:
+            total += 1
+    return total
+
+
+def candidates(sources: list[str]) -> Iterator[Candidate]:
+    """Every file of the sources, in order; containers are not opened."""
     folders = sum(not _is_glob(s) and stores.is_folder(s) for s in sources)
     for source in sources:
         if _is_glob(source):
             root = root_of(source)
             wanted = _pattern(source[len(root) :].lstrip("/" + os.sep))
-            yield from _walk(root, "", column, wanted)
+            yield from _walk(root, "", wanted)
         elif stores.is_folder(source):
-            prefix = f"{os.path.basename(_real(source))}/" if folders > 1 else ""
-            yield from _walk(source, prefix, column, None)
+            prefix = f"{readable(os.path.basename(_real(source)))}/" if folders > 1 else ""
+            yield from _walk(source, prefix, None)
         elif _suffix(source) in LISTS:
-            yield from _listed(source, column)
+            yield from _listed(source)
         else:
-            yield from _file(source, os.path.basename(source), column)
+            yield _candidate(readable(os.path.basename(source)), source)
+
+
+def _candidate(relative: str, path: str, keep: bool = False) -> Candidate:
+    """keep: the suffix belongs to the name, because something else has the name without it."""
+    suffix = _suffix(path)
+    container = suffix in VIDEOS | TABLES | {".tar"}
+    # The frames of a video are a folder under its whole name.
+    name = relative if keep or suffix in VIDEOS else os.path.splitext(relative)[0]
+    return Candidate(name, path, container)
 
 
 def root_of(source: str) -> str:
@@ -165,114 +340,186 @@ def _pattern(glob: str) -> re.Pattern[str]:
             out, i = out + f"[{'^' + inner[1:] if inner[0] == '!' else inner}]", end + 1
         else:
             out, i = out + {"*": "[^/]*", "?": "[^/]"}.get(glob[i], re.escape(glob[i])), i + 1
-    return re.compile(out)
-
-
-def _walk(folder: str, name: str, column: str, wanted: re.Pattern[str] | None) -> Iterator[Item]:
     try:
-        entries = stores.scan(folder)
-    except OSError as error:
-        yield Item(name.rstrip("/") or ".", folder, "bad", column=f"cannot be listed: {error.strerror or error}")
+        return re.compile(out)
+    except re.error as error:
+        raise SettingError(f"{glob} is not a pattern of file names: {error}.") from error
+
+
+def _walk(folder: str, name: str, wanted: re.Pattern[str] | None) -> Iterator[Candidate]:
+    """Everything below a folder, by name. name: of the folder, with a slash, or ""."""
+    waiting: list[Iterator[Candidate | tuple[str, str]]] = [_entries(folder, name, wanted)]
+    while waiting:
+        one = next(waiting[-1], None)
+        if one is None:
+            waiting.pop()
+        elif isinstance(one, Candidate):
+            yield one
+        else:
+            waiting.append(_entries(*one, wanted))
+
+
+def _entries(folder: str, name: str, wanted: re.Pattern[str] | None) -> Iterator[Candidate | tuple[str, str]]:
+    """The candidates and the folders (path, name with a slash) right in a folder."""
+    try:
+        entries = [e for e in stores.scan(folder) if not e.name.startswith(".")]
+    except Exception as error:
+        why = getattr(error, "strerror", None) or error
+        yield Candidate(name.rstrip("/") or ".", folder, problem=f"cannot be listed: {why}")
         return
-    shared = _stems(e.name for e in entries if not e.folder)
+    keep = _keepers((readable(e.name), e.folder) for e in entries)
+    escaped: set[str] = set()
     for entry in entries:
-        if entry.name.startswith("."):
-            continue
+        shown = readable(entry.name)
         if entry.folder:
-            yield from _walk(entry.path, f"{name}{entry.name}/", column, wanted)
-        elif wanted is None or wanted.fullmatch(name + entry.name):
-            if _suffix(entry.name) in PICTURES:
-                yield Item(_name(name + entry.name, shared), entry.path)
-            elif _suffix(entry.name) in VIDEOS | TABLES | {".tar"}:
-                yield from _file(entry.path, name + entry.name, column)
+            yield entry.path, f"{name}{shown}/"
+        elif (wanted is None or wanted.fullmatch(name + entry.name)) and _suffix(entry.name) in KNOWN:
+            if shown != entry.name and (shown in escaped or any(e.name == shown for e in entries)):
+                yield Candidate(name + shown, entry.path, problem="its name, made readable, is that of another file.")
+                continue
+            escaped |= {shown} if shown != entry.name else set()
+            yield _candidate(name + shown, entry.path, shown in keep)
 
 
-def _stems(names: Any) -> Counter[str]:
-    """How many pictures of a folder share each stem, lower case as some disks see them."""
-    return Counter(os.path.splitext(n)[0].lower() for n in names if _suffix(n) in PICTURES)
+def _keepers(entries: Iterable[tuple[str, bool]]) -> frozenset[str]:
+    """The files of a folder, of (name, whether it is a folder), that keep their suffix in the name of their results:
+    two pictures or two containers that differ in nothing else. As some disks see names, in lower case."""
+    listed = list(entries)
+    files = [n for n, folder in listed if not folder]
+    return frozenset(
+        _alike([n for n in files if _suffix(n) in PICTURES], ())
+        | _alike(
+            [n for n in files if _suffix(n) in TABLES | {".tar"}],
+            [n for n, folder in listed if folder or _suffix(n) in VIDEOS],
+        )
+    )
 
 
-def _name(relative: str, shared: Counter[str]) -> str:
-    """The name without its suffix; with it where two pictures of the folder differ in nothing else."""
-    stem = os.path.splitext(relative)[0]
-    return relative if shared[os.path.basename(stem).lower()] > 1 else stem
+def _alike(names: list[str], taken: Iterable[str]) -> set[str]:
+    """Those of `names` whose stem is that of another, is `taken`, or is the whole name of one that keeps its own."""
+    stems = {n: os.path.splitext(n)[0].casefold() for n in names}
+    often = Counter(stems.values())
+    used = {n.casefold() for n in taken}
+    keep: set[str] = set()
+    while more := {n for n in names if n not in keep and (often[stems[n]] > 1 or stems[n] in used)}:
+        keep |= more
+        used |= {n.casefold() for n in more}
+    return keep
 
 
 @lru_cache(maxsize=64)
-def _folder_stems(folder: str) -> Counter[str]:
+def _folder_keepers(folder: str) -> frozenset[str]:
     try:
-        return _stems(e.name for e in stores.scan(folder))
-    except OSError:
-        return Counter()
+        return _keepers((readable(e.name), e.folder) for e in stores.scan(folder))
+    except Exception:  # a folder that cannot be listed: reading from it tells why
+        return frozenset()
 
 
-def _listed(source: str, column: str) -> Iterator[Item]:
+def _listed(source: str) -> Iterator[Candidate]:
+    """The lines of a list. The same line twice is one picture."""
     base = source.rpartition("/")[0] if stores.is_url(source) else os.path.dirname(os.path.abspath(source))
-    with stores.open_file(source) as lines:
-        for raw in lines:
-            line = raw.decode("utf-8-sig", "replace").strip()
-            if not line or line.startswith("#"):
-                continue
-            inside = not stores.is_url(line) and not os.path.isabs(line)
-            path = f"{base}/{line}" if stores.is_url(base) and inside else os.path.join(base, line) if inside else line
-            relative = re.sub(r"^\w+://|^[A-Za-z]:", "", line).replace(os.sep, "/")
-            relative = "/".join(p for p in relative.split("/") if p not in ("", ".", ".."))
-            if _suffix(line) in VIDEOS | TABLES | {".tar"}:
-                yield from _file(path, relative, column)
-            else:
-                folder = path.rpartition("/")[0] if stores.is_url(path) else os.path.dirname(path)
-                yield Item(_name(relative, _folder_stems(folder)), path)
-
-
-def _file(path: str, relative: str, column: str) -> Iterator[Item]:
-    suffix = _suffix(path)
-    opened: Callable[[str, str, str], Iterator[Item]] | None = (
-        _frames if suffix in VIDEOS else _members if suffix == ".tar" else _rows if suffix in TABLES else None
-    )
-    if opened is None:
-        yield Item(os.path.splitext(relative)[0], path)
-        return
+    seen: set[int] = set()
     try:
-        yield from opened(path, relative, column)
-    except PictureError as error:
-        yield Item(relative, path, "bad", column=str(error))
+        with stores.open_file(source) as file:
+            for number, line in enumerate(_lines(file), 1):
+                line = line.strip()
+                if not line or line.startswith("#"):
+                    continue
+                one = _line(line, base, number, os.path.basename(source))
+                if (mark := _hash(f"{one.name}\0{readable(one.path)}")) not in seen:
+                    seen.add(mark)
+                    yield one
     except OSError as error:
-        yield Item(relative, path, "bad", column=f"cannot be read: {error.strerror or error}")
+        yield Candidate(
+            readable(os.path.basename(source)), source, problem=f"cannot be read: {error.strerror or error}"
+        )
 
 
-def _frames(path: str, relative: str, column: str) -> Iterator[Item]:
-    from .video import frame_times
+def _line(line: str, base: str, number: int, of: str) -> Candidate:
+    if "\0" in line or len(line) >= _LONGEST_LINE:
+        wrong = "holds a NUL" if "\0" in line else f"is longer than {_LONGEST_LINE} letters"
+        return Candidate(readable(f"{of}/line {number}"), f"{of}#{number}", problem=f"line {number} {wrong}: no path.")
+    inside = not stores.is_url(line) and not os.path.isabs(line)
+    path = f"{base}/{line}" if stores.is_url(base) and inside else os.path.join(base, line) if inside else line
+    if not stores.is_url(path) and ".." not in path:
+        path = os.path.normpath(path)
+    relative = re.sub(r"^\w+://|^[A-Za-z]:", "", line).replace(os.sep, "/")
+    relative = readable("/".join(p for p in relative.split("/") if p not in ("", ".", "..")))
+    if not relative:
+        return Candidate(f"line {number}", path, problem="is no picture.")
+    folder = path.rpartition("/")[0] if stores.is_url(path) else os.path.dirname(path)
+    return _candidate(relative, path, relative.rpartition("/")[2] in _folder_keepers(folder))
 
-    for number, pts in enumerate(frame_times(path)):
-        yield Item(f"{relative}/{number:06}", path, "frame", pts, container=relative, number=number)
+
+_LONGEST_LINE = 2**16
+_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16"}
+_MARKS |= {codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
 
-def _members(path: str, relative: str, column: str) -> Iterator[Item]:
-    """Pictures of a tar. Two of one key (a.jpg and a.seg.png) keep the rest of their names."""
-    container = os.path.splitext(relative)[0]
+def _lines(file: Any) -> Iterator[str]:
+    """The lines of a text in the encoding that its first bytes tell, UTF-8 without any; other bytes are kept."""
+    head = file.read(4)
+    file.seek(0)
+    encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "utf-8")
+    errors = "replace" if encoding in ("utf-16", "utf-32") else "surrogateescape"
+    text = io.TextIOWrapper(file, encoding, errors)
+    while line := text.readline(_LONGEST_LINE):
+        yield line
+
+
+def _inside_of(one: Candidate, column: str) -> Iterator[Item]:
+    """The pictures in a container; what is wrong with it comes last, as one more."""
+    suffix = _suffix(one.path)
+    opened = _frames if suffix in VIDEOS else _members if suffix == ".tar" else _rows
+    wrong, some = "", False
+    try:
+        for item in opened(one.path, one.name, column):
+            some = True
+            yield item
+        wrong = "" if some else "holds no picture."
+    except LibraryError:
+        raise
+    except FathomError as error:
+        wrong = str(error)
+    except OSError as error:
+        wrong = f"cannot be read: {error.strerror or error}"
+    except Exception as error:  # of whatever library opens it
+        wrong = f"cannot be read: {type(error).__name__}: {error}"
+    if wrong:
+        yield Item(one.name + os.path.splitext(one.path)[1] * (suffix not in VIDEOS), one.path, "bad", column=wrong)
+
+
+def _frames(path: str, container: str, column: str) -> Iterator[Item]:
+    from .video import listed_frames
+
+    for number, (time, mark) in enumerate(listed_frames(path)):
+        yield Item(f"{container}/{number:06}", path, "frame", time, column=mark, container=container, number=number)
+
+
+def _members(path: str, container: str, column: str) -> Iterator[Item]:
+    """Pictures of a tar. After the first one of a key (a.jpg), the others (a.seg.png) keep the rest of their names."""
+    keys: set[str] = set()
+    number = 0
     try:
         with stores.open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            number = 0
-            before: str | None = None
             for member in tar:
                 tar.members = []  # type: ignore[assignment]  # tarfile would remember every member
-                if not member.isfile() or _suffix(member.name) not in PICTURES:
+                shown = readable("/".join(p for p in _PARTS.split(member.name) if p not in ("", ".", "..")))
+                folder, _, file_name = shown.rpartition("/")
+                # What macOS puts beside each file, and hidden files as in folders.
+                hidden = file_name.startswith(".") or "__MACOSX" in folder.split("/")
+                if not member.isfile() or _suffix(file_name) not in PICTURES or hidden:
                     continue
-                folder, _, file_name = member.name.rpartition("/")
-                key, _, rest = file_name.partition(".")
-                name = "/".join(p for p in (*folder.split("/"), key) if p not in ("", ".", ".."))
-                # Members of one sample stand beside each other.
-                shown = name if name != before else f"{name}.{rest}"
-                before = name
-                yield Item(
-                    f"{container}/{shown}",
-                    path,
-                    "member",
-                    member.offset_data,
-                    member.size,
-                    container=container,
-                    number=number,
-                )
+                key = f"{folder}/{file_name.partition('.')[0]}".lstrip("/")
+                name = shown if key.casefold() in keys else key
+                place = {"container": container, "number": number}
+                if name.casefold() in keys or member.issparse():
+                    wrong = "is stored with holes" if member.issparse() else "is in the tar twice"
+                    yield Item(f"{container}/{shown}#{number}", path, "bad", column=f"{shown} {wrong}.", **place)
+                else:
+                    at, size = member.offset_data, member.size
+                    yield Item(f"{container}/{name}", path, "member", at, size, **place)
+                keys |= {key.casefold(), name.casefold()}
                 number += 1
             file.seek(tar.offset)  # type: ignore[attr-defined]
             if not file.read(tarfile.BLOCKSIZE):
@@ -281,23 +528,26 @@ def _members(path: str, relative: str, column: str) -> Iterator[Item]:
         raise PictureError(f"the tar cannot be read: {error}") from error
 
 
+_PARTS = re.compile(r"[/\\]" if os.name == "nt" else "/")
+
+
 def _parquet(path: str) -> Any:
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise FathomError(f"{path}: Parquet needs pyarrow: pip install 'comfy-fathom[parquet]'.") from error
+        raise LibraryError(f"{path}: Parquet needs pyarrow: pip install 'comfy-fathom[parquet]'.") from error
     import pyarrow
 
+    stores.check_file(path)
     try:
         return pq.ParquetFile(stores.open_file(path) if stores.is_url(path) else path)
     except (pyarrow.ArrowException, ValueError) as error:
         raise PictureError(f"the Parquet file cannot be read: {error}") from error
 
 
-def _rows(path: str, relative: str, column: str) -> Iterator[Item]:
+def _rows(path: str, container: str, column: str) -> Iterator[Item]:
     table = _parquet(path)
     chosen = _image_column(table.schema_arrow, column, path)
-    container = os.path.splitext(relative)[0]
     for number in range(table.metadata.num_rows):
         yield Item(f"{container}/{number:08}", path, "row", number, column=chosen, container=container, number=number)
 
@@ -353,24 +603,29 @@ class Reader:
             if item.kind == "frame":
                 from .video import Frames
 
-                image, sha256, size = self._container(item.path, Frames).frame(item.at)
+                image, sha256, size = self._container(item.path, Frames).frame(item.number, item.at, item.column)
                 return Picture(image, sha256, size, stores.stat(item.path).changed)
             if item.kind == "file":
                 data, about = stores.read_still(item.path)
             elif item.kind == "member":
                 about = stores.stat(item.path)
-                data = stores.read(item.path, item.at, item.size)
+                data = stores.read(item.path, item.at or 0, item.size)
                 if len(data) != item.size:
                     raise PictureError("the tar ends before it.")
             else:
                 about = stores.stat(item.path)
-                data = self._container(item.path, _Table).row(item.column, item.at)
+                data = self._container(item.path, _Table).row(item.column, item.number)
             sha256 = hashlib.sha256(data).hexdigest()
-            return Picture(decode(data, os.path.basename(item.path)), sha256, len(data), about.changed)
+            return Picture(decode(data, readable(os.path.basename(item.path))), sha256, len(data), about.changed)
         except FileNotFoundError:
-            raise PictureError("it is gone: it was there when the sources were listed.") from None
+            what = "it is a link to a file that is not there" if os.path.islink(item.path) else "there is no such file"
+            raise PictureError(f"{what}: {readable(item.path)}.") from None
         except OSError as error:
             raise PictureError(f"cannot be read: {error.strerror or error}.") from error
+        except ValueError as error:
+            if isinstance(error, FathomError):
+                raise
+            raise PictureError(f"cannot be read: {error}.") from error
 
     def _container(self, path: str, kind: Callable[[str], Any]) -> Any:
         with self._lock:

@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import shutil
+import stat as filesystem
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ from ..errors import FathomError, PictureError
 
 WORK = ".fathom"
 TEMPORARY = f"{WORK}/tmp"  # noqa: S108
+
+
+# What a disk says of one name: too long, not in its alphabet, a file where a folder should be. Other names work.
+_NAME = {
+    getattr(errno, name)
+    for name in ("ENAMETOOLONG", "EILSEQ", "EINVAL", "ENOTDIR", "EISDIR", "EEXIST", "ENOTEMPTY", "ELOOP")
+    if hasattr(errno, name)
+}
 
 
 @dataclass(frozen=True)
@@ -79,9 +88,34 @@ def scan(folder: str) -> list[Entry]:
             found = [
                 Entry(e.name, os.path.join(folder, e.name), e.is_dir(follow_symlinks=False))
                 for e in listed
-                if e.is_dir(follow_symlinks=False) or not e.is_dir()
+                if e.is_dir(follow_symlinks=False) or not _leads_to_folder(e)
             ]
     return sorted(found, key=lambda e: e.name)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself; reading it tells
+        return False
+
+
+def check_file(place: str) -> None:
+    """Raises PictureError for what has no bytes to read: a pipe would keep its reader waiting for ever."""
+    if not is_url(place):
+        mode = os.stat(place).st_mode
+        for is_kind, kind in _NO_FILES.items():
+            if is_kind(mode):
+                raise PictureError(f"is {kind}, not a file.")
+
+
+_NO_FILES = {
+    filesystem.S_ISFIFO: "a pipe",
+    filesystem.S_ISSOCK: "a socket",
+    filesystem.S_ISCHR: "a device",
+    filesystem.S_ISBLK: "a device",
+    filesystem.S_ISDIR: "a folder",
+}
 
 
 def is_folder(place: str) -> bool:
@@ -113,6 +147,7 @@ def stat(place: str) -> Stat:
 
 def read_still(place: str) -> tuple[bytes, Stat]:
     """The whole of a file that did not change meanwhile. Raises OSError, or PictureError when it keeps changing."""
+    check_file(place)
     for _ in range(3):
         before = stat(place)
         data = read(place)
@@ -136,6 +171,7 @@ def open_file(place: str) -> Any:
     if is_url(place):
         fs, path = _split(place)
         return fs.open(path, "rb")
+    check_file(place)
     return open(place, "rb")
 
 
@@ -145,12 +181,13 @@ def open_file(place: str) -> Any:
 class Store:
     """A folder that results are written into. Names are relative, with forward slashes.
 
-    A file appears whole or not at all: locally it is written under .fathom/tmp and renamed; object stores publish a
-    file when its last byte has come.
+    A file appears whole or not at all: locally it is written under .fathom/tmp, or with `beside` as a hidden file in
+    its own folder, and renamed; object stores publish a file when its last byte has come.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, beside: bool = False) -> None:
         self.root = root.rstrip("/") if is_url(root) else root
+        self.beside = beside
         self.remote = is_url(root)
         self._made: set[str] = set()
         self._lock = threading.Lock()
@@ -229,9 +266,11 @@ class _Writing:
                 fs, path = _split(self._store.path(self._name))
                 self._file = fs.open(path, "wb")
             else:
-                folder = os.path.join(self._store.root, TEMPORARY)
+                own = os.path.dirname(self._store.path(self._name))
+                folder = own if self._store.beside else os.path.join(self._store.root, TEMPORARY)
                 self._store.make(folder)
-                self._part = os.path.join(folder, f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}")
+                part = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+                self._part = os.path.join(folder, f".{part}.part" if self._store.beside else part)
                 self._file = open(self._part, "xb")
         except OSError as error:
             raise self._failed(error) from error
@@ -283,6 +322,8 @@ class _Writing:
                 f"the disk is full: {place} could not be written. What was finished is kept; make room and run the "
                 "same command again."
             )
+        if error.errno in _NAME:
+            return PictureError(f"{place} could not be written: {error.strerror}. Give the picture another name.")
         return OutputError(f"{place} could not be written: {error.strerror or error}. What was finished is kept.")
 
 

@@ -1,4 +1,4 @@
-"""Frames of a video, by their presentation time; and videos of frames, with the times kept."""
+"""Frames of a video, in the order in which FFmpeg decodes them; and videos of frames, with the times kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ..errors import FathomError, PictureError
 from ..signals import Depth
 from ..signals.field import percentiles
 from . import stores
+from .sources import LibraryError, readable
 
 if TYPE_CHECKING:
     from .job import Job, Wanted
@@ -30,9 +32,12 @@ def _open(path: str) -> Any:
         import av
         from av.error import FFmpegError
     except ImportError as error:
-        raise FathomError(f"{path}: video needs PyAV: pip install av.") from error
+        raise LibraryError(f"{path}: video needs PyAV: pip install av.") from error
+    stores.check_file(path)
+    # FFmpeg takes names as UTF-8 alone.
+    place = path if not stores.is_url(path) and path.isprintable() else stores.open_file(path)
     try:
-        return av.open(stores.open_file(path) if stores.is_url(path) else path)
+        return av.open(place)
     except FFmpegError as error:
         raise PictureError(f"is not a video that FFmpeg can read: {error.strerror}") from error
 
@@ -41,24 +46,64 @@ def _stream(container: Any) -> Any:
     stream = next((s for s in container.streams.video if not s.disposition & 0x400), None)  # not a cover picture
     if stream is None:
         raise PictureError("holds no video stream")
+    stream.thread_type = "AUTO"
     return stream
 
 
-def frame_times(path: str) -> list[int]:
-    """The presentation time of every frame in the stream's units, rising: 8 bytes a frame, nothing is decoded."""
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Every frame that FFmpeg decodes from where the container stands, in its order.
+
+    Packets say too little: some hold no frame, some two, some are for the decoder alone, and their times may be missing
+    or those of decoding. A damaged packet costs its own frames.
+    """
     from av.error import FFmpegError
 
-    with _open(path) as container:
-        stream = _stream(container)
-        times = set()
+    packets = container.demux(stream)
+    while True:
         try:
-            for packet in container.demux(stream):
-                if packet.pts is not None and packet.size and not packet.is_discard:
-                    times.add(packet.pts)
-        except FFmpegError as error:
-            if not times:
-                raise PictureError(f"cannot be read: {error.strerror}") from error
-        return sorted(times)
+            packet = next(packets, None)
+        except FFmpegError:  # the file ends here, as it does for FFmpeg
+            return
+        if packet is None:
+            return
+        with suppress(FFmpegError):
+            yield from packet.decode()
+
+
+def _time(frame: Any) -> int | None:
+    return frame.dts if frame.pts is None else frame.pts
+
+
+def _mark(frame: Any) -> str:
+    """A hash of the decoded planes: what tells that a frame reached by a seek is the one that was listed."""
+    try:
+        planes = frame.to_ndarray()
+    except ValueError:  # a layout that PyAV has no array for
+        planes = frame.to_ndarray(format="rgb24")
+    made = hashlib.sha256()
+    for plane in planes if isinstance(planes, tuple) else (planes,):
+        made.update(plane.tobytes())
+    return made.hexdigest()[:16]
+
+
+def listed_frames(path: str) -> Iterator[tuple[int | None, str]]:
+    """Time in the stream's units (None = it has none) and hash of the planes of every frame, in the order of decoding
+    from start to end. Raises PictureError when there is none."""
+    some = False
+    with _open(path) as container:
+        for frame in _decoded(container, _stream(container)):
+            some = True
+            yield _time(frame), _mark(frame)
+    if not some:
+        raise PictureError("holds no frame that FFmpeg can decode.")
+
+
+def told_frames(path: str) -> int:
+    """About how many frames there are: as the file tells, or as many as there are packets. 0 = unknown."""
+    with suppress(Exception), _open(path) as container:
+        stream = _stream(container)
+        return stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    return 0
 
 
 def time_base(path: str) -> Fraction:
@@ -67,63 +112,87 @@ def time_base(path: str) -> Fraction:
         return _stream(container).time_base
 
 
+def units_per_frame(path: str) -> int:
+    """How many units of its time base a frame takes on average, at least 1."""
+    with _open(path) as container:
+        stream = _stream(container)
+        rate = stream.average_rate or stream.base_rate or 30
+        return max(1, round(1 / (rate * stream.time_base)))
+
+
 class Frames:
     """A video read frame by frame, mostly forwards. For many threads at once, one decoding at a time."""
 
-    KEEP = 24
+    KEEP = 2**28  # bytes of frames, and
+    LEAST = 8  # frames whatever their size
+    NEAR = 24  # frames before the one asked for are kept as well: other threads ask for them next
+    FAR = 100  # frames ahead are reached by decoding on
 
     def __init__(self, path: str) -> None:
-        self._container = _open(path)
-        self._stream = _stream(self._container)
-        self._stream.thread_type = "AUTO"
+        self._path = path
         self._lock = threading.Lock()
-        self._held: OrderedDict[int, tuple[Any, str, int]] = OrderedDict()
-        self._frames: Any = None
-        self._at: int | None = None
+        self._held: OrderedDict[int, tuple[Any, str, int, str]] = OrderedDict()
+        self._restart()
 
-    def frame(self, pts: int) -> tuple[Any, str, int]:
-        """The frame at `pts`: uint8 or float tensor (1,H,W,3) upright, hash of its pixels, their bytes.
+    def _restart(self) -> None:
+        self._container = _open(self._path)
+        self._stream = _stream(self._container)
+        self._frames = _decoded(self._container, self._stream)
+        self._at = -1
+        self._sought = False
+
+    def frame(self, number: int, time: int | None, mark: str) -> tuple[Any, str, int]:
+        """The frame `number`, from 0, with the time and the mark that it was listed with: uint8 or float tensor
+        (1,H,W,3) upright, hash of its pixels, their bytes.
 
         Raises PictureError when it cannot be decoded.
         """
+        with self._lock:
+            if self._proven(number, mark):
+                return self._held[number][:3]
+            if not self._at < number <= self._at + self.FAR:
+                self._seek(number, time, mark)
+            self._decode_to(number)
+            if self._sought and not self._proven(number, mark):
+                # A seek may land among frames that do not decode as they do from the start.
+                self._restart()
+                self._decode_to(number)
+            if not self._proven(number, mark):
+                raise PictureError("the video has no such frame: it is damaged, or changed since it was listed.")
+            return self._held[number][:3]
+
+    def _proven(self, number: int, mark: str) -> bool:
+        """Whether the frame is here, and is the one listed; what was decoded from the start needs no proof."""
+        return number in self._held and self._held[number][3] in ("", mark)
+
+    def _decode_to(self, number: int) -> None:
+        while self._at < number:
+            frame = next(self._frames, None)
+            if frame is None:
+                return
+            self._at += 1
+            if number - self._at < self.NEAR:
+                self._keep(self._at, frame, _mark(frame) if self._sought else "")
+
+    def _seek(self, number: int, time: int | None, mark: str) -> None:
+        """Stand on the frame by its time, if the frame found there is the one listed; else at the start."""
         from av.error import FFmpegError
 
-        with self._lock:
-            if pts in self._held:
-                return self._held[pts]
-            try:
-                # A little ahead is reached by decoding on; anything else from the key frame before.
-                if self._at is None or not self._at < pts or self._far(pts):
-                    self._container.seek(pts, stream=self._stream)
-                    self._frames = self._container.decode(self._stream)
-                    self._at = None
-                for frame in self._frames:
-                    if frame.pts is None:
-                        continue
-                    self._at = frame.pts
-                    # Neighbours are what other threads ask for next.
-                    if frame.pts >= pts or self._near(frame.pts, pts):
-                        self._keep(frame)
-                    if frame.pts >= pts:
-                        break
-            except FFmpegError as error:
-                self._at = None
-                raise PictureError(f"the frame cannot be decoded: {error.strerror}") from error
-            if pts not in self._held:
-                self._at = None if self._at is None or self._at < pts else self._at
-                raise PictureError("the video has no such frame: it is damaged, or changed since it was listed.")
-            return self._held[pts]
+        if time is not None and number > self.FAR:
+            # Where there is no index, as in MPEG-TS, a seek may land behind the key frame that the picture needs.
+            for earlier in (0, round(10 / self._stream.time_base)):
+                with suppress(FFmpegError):
+                    self._container.seek(max(0, time - earlier), stream=self._stream)
+                    self._frames = _decoded(self._container, self._stream)
+                    for frame in self._frames:
+                        if (found := _time(frame)) == time and _mark(frame) == mark:
+                            self._at, self._sought = number, True
+                            return self._keep(number, frame, mark)
+                        if found is None or found > time:
+                            break
+        self._restart()
 
-    def _seconds(self, units: int) -> float:
-        return float(units * self._stream.time_base)
-
-    def _far(self, pts: int) -> bool:
-        return self._at is not None and self._seconds(pts - self._at) > 5
-
-    def _near(self, earlier: int, pts: int) -> bool:
-        return self._seconds(pts - earlier) < 0.5
-
-    def _keep(self, frame: Any) -> None:
+    def _keep(self, number: int, frame: Any, mark: str) -> None:
         import numpy as np
 
         wide = frame.format.components and frame.format.components[0].bits > 8
@@ -134,8 +203,9 @@ class Frames:
         size = array.nbytes
         if wide:
             array = array.astype(np.float32) / 65535
-        self._held[frame.pts] = (torch.from_numpy(array)[None], sha256, size)
-        while len(self._held) > self.KEEP:
+        self._held.pop(number, None)
+        self._held[number] = (torch.from_numpy(array)[None], sha256, size, mark)
+        while len(self._held) > self.LEAST and sum(held[0].nbytes for held in self._held.values()) > self.KEEP:
             self._held.popitem(last=False)
 
 
@@ -163,12 +233,15 @@ class Film:
         lines: list[Any] = self.ledger.told(self.id)
         if not lines or any("error" in line for line in lines):
             return False
+        head = lines[0]
         try:
-            if lines[0]["source"] != self.path or lines[0]["changed"] != stores.stat(self.path).changed:
+            if head.get("source") != readable(self.path) or head.get("changed") != stores.stat(self.path).changed:
                 return False
         except OSError:
             return False
-        for name, about in lines[0]["outputs"].items():
+        if not head.get("outputs"):
+            return False
+        for name, about in head["outputs"].items():
             if self.store.size(name) != about["size"]:
                 return False
             if self.ledger.verify and hashlib.sha256(self.store.read(name) or b"").hexdigest() != about["sha256"]:
@@ -176,22 +249,38 @@ class Film:
         self.ledger.seen(self.id, self.index, False)
         return True
 
-    def assemble(self) -> None:
-        """Write the videos from the frames, then one manifest in the place of the frames' own."""
+    def assemble(self) -> bool:
+        """Write the videos from the frames, then one manifest in the place of the frames' own. False: they cannot be
+        put into one video, which is listed as a failure."""
         chunks = self.ledger.since(self.index)
         records = [line for id in chunks for line in self.ledger.told(id)[1:]]
         base = time_base(self.path)
-        times = frame_times(self.path)
-        made = [(times[int(r["name"].rpartition("/")[2])], r) for r in records if "outputs" in r]
-        outputs = {self.target(w): self._write(w, made, base) for w in self.job.signals if made}
-        about = {"source": self.path, "changed": stores.stat(self.path).changed, "outputs": outputs}
+        made = list(self._timed([r for r in records if "outputs" in r]))
+        about = {"source": readable(self.path), "changed": stores.stat(self.path).changed}
         kept: list[Record] = [
             {"name": r["name"], "input": r["input"], "seconds": float(pts * base)} for pts, r in made
         ] + [r for r in records if "error" in r]
-        self.ledger.replace(self.id, self.index, about, kept, chunks)
+        wrong = ""
+        try:
+            outputs = {self.target(w): self._write(w, made, base) for w in self.job.signals if made}
+        except PictureError as error:
+            outputs, wrong = {}, str(error)
+            kept.append({"name": self.name, "source": readable(self.path), "error": wrong})
+        self.ledger.replace(self.id, self.index, {**about, "outputs": outputs}, kept, chunks)
         for _, record in made:
             for name in record["outputs"]:
                 self.store.remove(name)
+        return not wrong
+
+    def _timed(self, records: list[Record]) -> Iterator[tuple[int, Record]]:
+        """Each frame with its time; where the source tells none, or one that does not rise, an average frame later."""
+        step, last = units_per_frame(self.path), None
+        for record in records:
+            time = record["input"].get("time")
+            if not isinstance(time, int) or (last is not None and time <= last):
+                time = 0 if last is None else last + step
+            last = time
+            yield time, record
 
     def _frames(self, wanted: Wanted, made: list[tuple[int, Record]]) -> Iterator[tuple[int, Any]]:
         for pts, record in made:
@@ -238,6 +327,11 @@ class Film:
                         stream.time_base = stream.codec_context.time_base = base
                         stream.options = {"flags": "+bitexact", "level": "3"}
                         stream.codec_context.thread_count = 1
+                    if array.shape[:2] != (stream.height, stream.width):
+                        raise PictureError(
+                            f"at {float(pts * base):.2f} s its frames change from {stream.width}x{stream.height} to "
+                            f"{array.shape[1]}x{array.shape[0]}, and a video has one size: use --video frames."
+                        )
                     shown = av.VideoFrame.from_ndarray(array, format=kind).reformat(format=stream.pix_fmt)
                     shown.pts, shown.time_base = pts, base
                     film.mux(stream.encode(shown))

@@ -10,6 +10,7 @@ import struct
 import sys
 import tarfile
 import zlib
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -76,6 +77,68 @@ def test_several_signals_from_one_decoding(photos, tmp_path, monkeypatch):
     view = np.asarray(Image.open(tmp_path / "out" / "p02_view.webp")).astype(float)
     depth = np.asarray(Image.open(tmp_path / "out" / "p02_depth.png")).astype(float)
     assert np.abs(view[..., 0] - (depth - 1) / 65534 * 255).max() <= 0.51  # lossless
+
+
+@pytest.fixture
+def two_slots(monkeypatch):
+    """An estimator whose one forward gives depth and normals, loaded by its id; its forwards are counted in `made`."""
+    from types import SimpleNamespace
+
+    from fathom.annotator.estimator import Estimator
+    from fathom.mass import job, run
+    from fathom.models import estimator as by_id
+
+    made = SimpleNamespace(forwards=0)
+    tiny = by_id("fathom-tiny")
+
+    @dataclass(frozen=True)
+    class Both(type(tiny)):
+        def infer(self, network, pixels, fit, size, options):
+            made.forwards += 1
+            depth = self.signal(self.raw(network, pixels, fit, size, options))
+            vectors = torch.nn.functional.normalize(torch.stack([depth.values] * 3, -1) + 1, dim=-1)
+            return {"depth": depth, "normals": fathom.Normals(vectors, source="both")}
+
+    known = {f.name: getattr(tiny, f.name) for f in fields(Estimator)}
+    both = Both(**{**known, "id": "both", "name": "Both"})
+    object.__setattr__(both, "produces", ("depth", "normals"))
+    for module in (job, run):
+        monkeypatch.setattr(module, "by_id", lambda id: both if id == "both" else by_id(id))
+    return made
+
+
+def test_slots_of_one_estimator_come_from_one_forward(photos, tmp_path, two_slots):
+    """NAME=ESTIMATOR takes the slot called NAME where the estimator has one, else the main one."""
+    signals = ["depth=both:npz", "normals=both:npz", "again=both:npz", "other=fathom-tiny:npz"]
+    assert annotate(photos / "a" / "b", tmp_path / "out", signals=signals).done == 4
+    assert two_slots.forwards == 4
+    depth, again, other = (load_depth(tmp_path / "out" / f"p02_{n}.npz").values for n in ("depth", "again", "other"))
+    assert torch.equal(depth, again) and torch.equal(depth, other)
+    normals = fathom.load_signal(tmp_path / "out" / "p02_normals.npz")
+    assert type(normals) is fathom.Normals and normals.vectors.shape[:3] == depth.shape
+
+
+def test_forwards_are_shared_by_pictures_where_the_network_gives_several_results():
+    from fathom.mass.network import _split
+
+    result = {"depth": torch.arange(6).view(3, 2), "rest": (torch.arange(3), [torch.ones(3, 1)])}
+    first, second = _split(result, [1, 2])
+    assert first["depth"].tolist() == [[0, 1]] and second["depth"].tolist() == [[2, 3], [4, 5]]
+    assert second["rest"][0].tolist() == [1, 2] and second["rest"][1][0].shape == (2, 1)
+
+
+def test_a_way_of_several_forwards_of_its_own_runs_as_well(tmp_path, monkeypatch, tiny_annotator):
+    from fathom.annotator import loading
+
+    photo(tmp_path / "in" / "x.png", 3)
+    tiny = tiny_annotator("leres-boost")
+    monkeypatch.setattr(loading, "load", lambda *_: tiny)
+    annotate(tmp_path / "in", tmp_path / "out", signals=["depth=leres-boost:npz"], cores=1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    expected = tiny(Image.open(tmp_path / "in" / "x.png"))
+    torch.set_num_threads(threads)
+    assert torch.equal(load_depth(tmp_path / "out" / "x_depth.npz").values, expected.values)
 
 
 @pytest.mark.parametrize("format", ["png", "png16", "exr", "npz", "safetensors", "webp"])
@@ -347,7 +410,7 @@ def test_a_source_that_is_still_written_is_listed(photos, tmp_path, monkeypatch)
 
 
 def test_an_error_of_ours_stops_the_run_and_is_raised(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "annotate", lambda *a: 1 / 0)
+    monkeypatch.setattr(pipeline.Engine, "_tasks", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         annotate(photos, tmp_path / "out")
 

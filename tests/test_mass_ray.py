@@ -18,11 +18,12 @@ sys.path.insert(0, os.path.dirname(__file__))
 from mass_runs import annotate, photo, results, tree
 
 import fathom
+from fathom.annotator.weights import Found
 from fathom.mass import ray_engine
 from fathom.mass.job import Job, chunks
 from fathom.mass.manifest import Ledger
 from fathom.mass.pipeline import Report
-from fathom.mass.run import load, wanted_signals
+from fathom.mass.run import find, load, wanted_signals
 from fathom.mass.sources import items
 from fathom.mass.stores import Store
 
@@ -45,9 +46,9 @@ def job(tmp_path):
     return job
 
 
-def models(job, path=None, packed=None):
-    own = Path(fathom.__file__).parent / "weights" / "fathom-tiny.safetensors"
-    return {"fathom-tiny": (str(path or own), packed, job.signals[0].model)}
+def models(job, found=None, packed=None):
+    found = found or find(job)[1]["fathom-tiny"]
+    return {"fathom-tiny": (found, packed or {})}
 
 
 def packed(job):
@@ -64,17 +65,42 @@ def test_a_worker_writes_what_the_local_engine_writes(job, tmp_path):
     assert sum(again["done"]) == 0 and sum(again["skipped"]) == 8
 
 
-def test_a_worker_without_the_weights_gets_the_drivers(job, tmp_path, monkeypatch):
+def test_a_worker_without_the_weights_gets_every_file_of_the_drivers(job, tmp_path, monkeypatch):
     import types
 
-    data = Path(models(job)["fathom-tiny"][0]).read_bytes()
-    fake = types.SimpleNamespace(get=lambda ref: ref)
-    monkeypatch.setitem(sys.modules, "ray", fake)
+    own = find(job)[1]["fathom-tiny"]
+    data = own.path.read_bytes()
+    (tmp_path / "driver" / "net").mkdir(parents=True)
+    (tmp_path / "driver" / "net" / "model.safetensors").write_bytes(data)
+    (tmp_path / "driver" / "index.json").write_text("{}")
+    driver = tmp_path / "driver"
+    many = Found(driver / "net" / "model.safetensors", driver, "downloaded", None, own.layout, ("index.json",))
     monkeypatch.setenv("FATHOM_MODELS", str(tmp_path / "models"))
-    ray_engine.Worker(job, models(job, "/nowhere/net.safetensors", data), False)
-    assert [p.name for p in (tmp_path / "models").rglob("*.safetensors")] == ["net.safetensors"]
-    fake.get = lambda ref: pytest.fail("fetched twice")
-    ray_engine.Worker(job, models(job, "/nowhere/net.safetensors", data), False)
+    names = ray_engine._names(many)
+    assert list(names) == ["net/model.safetensors", "index.json"]
+    packed, digest = {name: path.read_bytes() for name, path in names.items()}, many.digest()
+    # Where the driver's own files are, nothing travels.
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(get=lambda ref: pytest.fail("fetched")))
+    assert ray_engine._here(many, packed, digest) == many
+    os.rename(driver, tmp_path / "elsewhere")
+    fetched = []
+    monkeypatch.setitem(sys.modules, "ray", types.SimpleNamespace(get=lambda ref: fetched.append(1) or ref))
+    here = ray_engine._here(many, packed, digest)
+    assert len(fetched) == 2 and here.digest() == digest and here.path.read_bytes() == data
+    assert ray_engine._here(many, packed, digest) == here and len(fetched) == 2
+    # A copy that is not whole any more is made anew.
+    (here.root / "index.json").write_text("[]")
+    assert ray_engine._here(many, packed, digest).digest() == digest and len(fetched) == 4
+    assert [p.name for p in (tmp_path / "models" / "ray").iterdir()] == [digest[:20]]
+
+
+def test_the_driver_loads_no_network(tmp_path, monkeypatch):
+    from fathom.annotator import loading
+
+    monkeypatch.setattr(loading, "load", lambda *_: pytest.fail("a network was loaded"))
+    plain = Job((str(tmp_path),), str(tmp_path / "out"), wanted_signals([], "fathom-tiny", "png16"), chunk=4)
+    job, found = find(plain)
+    assert job.signals[0].model == found["fathom-tiny"].digest() and len(job.signals[0].model) == 64
 
 
 def test_a_worker_that_does_not_see_the_folders_says_so(job):

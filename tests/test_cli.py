@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import fathom
+from fathom.annotator import loading
 from fathom.signals.files import load_depth
 
 
@@ -54,7 +55,7 @@ def test_every_format_holds_the_same_depth(run, tmp_path, photo, scene, format):
 @pytest.mark.parametrize("format", ["png", "exr", "npz"])
 def test_every_map_of_a_decomposition_is_told(run, tmp_path, photo, scene, format, tiny_annotator, monkeypatch):
     tiny = tiny_annotator("marigold-lighting")
-    monkeypatch.setattr(fathom, "load", lambda *_: tiny)
+    monkeypatch.setattr(loading, "load", lambda *_: tiny)
     status, out, _ = run("annotate", photo, "-o", tmp_path / "out", "-f", format, "-e", "marigold-lighting", "-r", "64")
     names = ["_albedo", "_shading", "_residual"] if format != "npz" else [""]
     written = [tmp_path / "out" / f"photo_intrinsics{name}.{format}" for name in names]
@@ -82,7 +83,6 @@ def test_upright_by_exif(run, tmp_path):
         (["."], "lies inside the source"),
         (["photo.png", "-e", "fathom-tony"], "Did you mean fathom-tiny"),
         (["photo.png", "-r", "-4"], "resolution must lie in 0..16384"),
-        (["text.png"], "is not a picture"),
         (["photo.png", "sub/photo.png"], "would both be written"),
         (["photo.png", "--weights", "text.png"], "text.png"),
         (["photo.png", "--option", "steps=2"], "fathom-tiny has no option 'steps'"),
@@ -97,6 +97,48 @@ def test_errors_are_one_paragraph_and_status_1(run, tmp_path, photo, monkeypatch
     (tmp_path / "sub" / "photo.png").write_bytes(photo.read_bytes())
     status, _, err = run("annotate", *arguments)
     assert status == 1 and words in err.replace("\n", " ") and "Traceback" not in err
+
+
+def test_an_unreadable_photo_is_told_and_the_others_are_done(run, tmp_path, photo):
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    out = tmp_path / "out"
+    status, told, err = run("annotate", tmp_path / "text.png", photo, tmp_path / "link.png", "-o", out, "-f", "png16")
+    assert status == 3 and told.split() == [str(out / "photo_depth.png")]
+    lines = err.splitlines()
+    assert len(lines) == 2 and "text.png is not a picture" in lines[0] and "a link to a file that is not" in lines[1]
+    # No books, no half-written files: photos named one by one leave nothing but their results.
+    assert {p.name for p in out.iterdir()} == {"photo_depth.png", "photo_depth.json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--video", "video"], "--video does nothing for photos"),
+        (["--column", "image"], "--column does nothing for photos"),
+        (["--workers", "2"], "--workers does nothing without --engine ray"),
+        (["--address", "auto"], "--address does nothing without --engine ray"),
+        (["--gpus", "1"], "--gpus does nothing without --engine ray"),
+        (["--chunk", "64"], "--chunk does nothing for photos named one by one"),
+        (["-s", "a=fathom-tiny", "-e", "fathom-tiny"], "--estimator does nothing beside --signal"),
+        (["--cpus", "0.5"], "--cpus is a whole number here"),
+        (["--cpus", "-2"], "must be 0 (all) or more"),
+        (["--device", "cudaa"], "the device 'cudaa' cannot be used"),
+        (["--device", "meta"], "the device 'meta' cannot be used"),
+        (["-o", "{photo}"], "cannot be the output folder"),
+        (["-o", "{photo}/deeper"], "cannot be made"),
+    ],
+)
+def test_what_would_do_nothing_or_cannot_be_is_refused(run, tmp_path, photo, arguments, words):
+    out = [] if "-o" in arguments else ["-o", tmp_path / "out"]
+    status, _, err = run("annotate", photo, *(a.format(photo=photo) for a in arguments), *out)
+    assert status == 1 and words in err.replace("\n", " ") and "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_take_the_settings_of_a_run(run, tmp_path, photo):
+    assert run("annotate", photo, "-o", tmp_path / "out", "--cpus", "1", "-r", "32")[0] == 0
+    assert Image.open(tmp_path / "out" / "photo_depth.png").size == (43, 32)
 
 
 def test_misuse_is_status_2(run):
@@ -131,7 +173,7 @@ def test_options_of_models_are_listed(run):
 
 def test_an_option_of_the_model_is_set(run, tmp_path, photo, tiny_annotator, monkeypatch, scene):
     tiny = tiny_annotator("zoedepth-n")
-    monkeypatch.setattr(fathom, "load", lambda *_: tiny)
+    monkeypatch.setattr(loading, "load", lambda *_: tiny)
     how = ["annotate", photo, "-e", "zoedepth-n", "-f", "npz", "-r", "64"]
     assert run(*how, "-o", tmp_path / "one", "--option", "flip_augmentation=False")[0] == 0
     assert run(*how, "-o", tmp_path / "two")[0] == 0

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .errors import SettingError
+from ..errors import FathomError, SettingError
+from .common import bars, open_picture
 
 app = typer.Typer(help="Depth tools: fog, blur, bands, masks, normals, 3D files.", no_args_is_help=True)
 
@@ -33,26 +34,24 @@ Edge = Annotated[float, typer.Option(help="Cut where the distance jumps by more 
 
 def _picture(path: Path) -> Any:
     """A picture as (1,H,W,3)."""
-    from .annotator.pictures import as_pixels
-    from .cli import open_picture
+    from ..annotator.pictures import as_pixels
 
     return as_pixels(open_picture(path)).permute(0, 2, 3, 1)
 
 
 def _depth(photo: Any, given: Path | None, estimator: str) -> Any:
-    from . import load
-    from .cli import _bars, console
-    from .signals.files import load_depth
+    from .. import load
+    from ..signals.files import load_depth
 
     if given is not None:
         return load_depth(given)
-    with _bars(console):
+    with bars():
         return load(estimator)(photo, 0)
 
 
 def _save(image: Any, out: Path) -> None:
     """Write a picture (1,H,W,3) as PNG."""
-    from .signals.codec import save_image
+    from ..signals.codec import save_image
 
     if out.suffix.lower() != ".png":
         raise SettingError(f"pictures are written as PNG: give {out.with_suffix('.png').name} instead of {out.name}.")
@@ -71,8 +70,8 @@ def _shape(
     **cut: Any,
 ) -> None:
     """Write the first shape that `make` finds in a depth file, in the format that the suffix of `out` names."""
-    from .signals.codec import write_whole
-    from .signals.files import load_depth
+    from ..signals.codec import write_whole
+    from ..signals.files import load_depth
 
     colours = None if image is None else _picture(image)
     shape = next(make(load_depth(depth), colours, *camera, **cut))
@@ -83,7 +82,10 @@ def _shape(
 
 
 def _folder(out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FathomError(f"the folder {out.parent} cannot be made: {error.strerror}. Choose another place.") from error
 
 
 @app.command()
@@ -98,8 +100,8 @@ def fog(
     far: Far = None,
 ) -> None:
     """Put fog, mist or haze into a picture."""
-    from .signals.depth import to_metric
-    from .tools.atmosphere import fog
+    from ..signals.depth import to_metric
+    from ..tools.atmosphere import fog
 
     picture = _picture(photo)
     seen = _depth(picture, depth, estimator)
@@ -120,7 +122,7 @@ def blur(
     blades: Annotated[int, typer.Option(help="Blades of the aperture; 0 = a disc.")] = 0,
 ) -> None:
     """Blur a picture as a lens with a wide aperture does."""
-    from .tools.lens_blur import lens_blur
+    from ..tools.lens_blur import lens_blur
 
     picture = _picture(photo)
     found = _depth(picture, depth, estimator)
@@ -139,11 +141,15 @@ def bands(
     softness: Annotated[float, typer.Option(help="How far neighbouring bands blend, 0 to 1.")] = 0.0,
 ) -> None:
     """Give each band of depth a look of its own."""
-    from .tools.atmosphere import band_style
+    from ..tools.atmosphere import band_style
 
     picture = _picture(photo)
-    styles = {"styles": "\n".join(style)} if style else {}
-    _save(band_style(picture, _depth(picture, depth, estimator), softness=softness, **styles)[0], out)
+    seen = _depth(picture, depth, estimator)
+    if style:
+        made = band_style(picture, seen, softness=softness, styles="\n".join(style))
+    else:
+        made = band_style(picture, seen, softness=softness)
+    _save(made[0], out)
 
 
 @app.command()
@@ -156,8 +162,8 @@ def mask(
     softness: Annotated[float, typer.Option(help="How far the borders are blurred.")] = 0.0,
 ) -> None:
     """Write a mask by depth, white where it applies."""
-    from .signals.files import load_depth
-    from .tools.depth_field import depth_field
+    from ..signals.files import load_depth
+    from ..tools.depth_field import depth_field
 
     named: Any = shape
     weight = depth_field(load_depth(depth), named, start, end, softness)
@@ -177,9 +183,9 @@ def normals(
     far: Far = None,
 ) -> None:
     """Write the normal map of a depth."""
-    from .signals.files import load_depth
-    from .tools.geometry import geometric_normals
-    from .tools.sobel import sobel_normals
+    from ..signals.files import load_depth
+    from ..tools.geometry import geometric_normals
+    from ..tools.sobel import sobel_normals
 
     if method not in ("geometry", "midas"):
         raise SettingError(f"method must be geometry or midas, got {method!r}.")
@@ -203,7 +209,7 @@ def pointcloud(
     edge: Edge = 0.04,
 ) -> None:
     """Write the points of a depth as PLY or GLB, in metres, y up."""
-    from .tools.geometry import encode_points, point_clouds
+    from ..tools.geometry import encode_points, point_clouds
 
     _shape(point_clouds, encode_points, depth, out, image, (field_of_view, near, far), step=step, edge=edge)
 
@@ -220,7 +226,7 @@ def mesh(
     edge: Edge = 0.04,
 ) -> None:
     """Write the surface of a depth as GLB or PLY, in metres, y up."""
-    from .tools.geometry import encode_surface, surfaces
+    from ..tools.geometry import encode_surface, surfaces
 
     _shape(surfaces, encode_surface, depth, out, image, (field_of_view, near, far), step=step, edge=edge)
 
@@ -245,8 +251,8 @@ def convert(
     metres: Annotated[bool, typer.Option(help="For EXR: write metres, as renderers do, instead of 1/metre.")] = False,
 ) -> None:
     """Write a depth in another format; the suffix of OUT names it. With near and far it becomes metric."""
-    from .signals.files import save_depth
-    from .tools.convert import convert_depth, depth_from_file
+    from ..signals.files import save_depth
+    from ..tools.convert import convert_depth, depth_from_file
 
     said: Any = (meaning, unit, reading)
     held = depth_from_file(depth, said[0], scale, said[1], channel, said[2])

@@ -104,7 +104,7 @@ def test_at_random_moments(photos, tmp_path, number, layout):
     # Before the command's first line and behind its last, an interrupt ends it as any program.
     allowed = {130, -number} if number == signal.SIGINT else {-number}
     finished = {3}  # before the signal came; one picture is broken
-    assert {status for status, _ in ends} <= allowed | finished, (seed, ends)
+    assert {status for status, _ in ends} <= allowed | finished, (seed, ends, told)
     assert max(seconds for _, seconds in ends) <= WITHIN, (seed, ends)
     assert "Traceback" not in told and "Exception" not in told, (seed, told)
     if whole is not None and out.exists():

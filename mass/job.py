@@ -96,21 +96,31 @@ def becomes_video(item: Item, job: Job) -> bool:
     return item.kind == "frame" and job.video == "video"
 
 
+def sees_films(job: Job) -> bool:
+    """Whether an estimator of the job sees several frames of a film together."""
+    return any(by_id(wanted.estimator).window > 1 for wanted in job.signals)
+
+
 def chunks(items: Iterator[Item], job: Job, start: int = 0) -> Iterator[Chunk]:
     """Divide items into chunks, the same ones at every run over the same sources.
 
     Tree: a chunk ends where a hash of the last name says so, `job.chunk` names apart on average and at most four times
     that, so a picture that is added to the sources later changes its own chunk alone. Shards: `job.chunk` pictures
-    each, but one for each tar or Parquet file that is a source, under its name. start: the first one's index.
+    each, but one for each tar or Parquet file that is a source, under its name. Frames that an estimator sees together:
+    one chunk for each film, whatever its length. start: the first one's index.
     """
     held: list[Item] = []
     index = start
     shards = job.layout == "shards"
+    films = sees_films(job)
     for item in items:
+        # Frames of one film are never parted, and share a chunk with nothing else.
+        frames = films and "frame" in (item.kind, held[-1].kind if held else "")
         shards = job.layout == "shards" and not becomes_video(item, job)
         apart = bool(held) and item.container != held[-1].container
         full = len(held) >= job.chunk and not (item.container and item.kind != "frame")
-        if held and ((shards and (apart or full)) or (not shards and _ends(held, job.chunk))):
+        ends = apart if frames else (shards and (apart or full)) or (not shards and held and _ends(held, job.chunk))
+        if held and ends:
             yield _chunk(held, index, shards)
             held, index = [], index + 1
         held.append(item)

@@ -18,15 +18,16 @@ import torch
 from torch import Tensor
 
 from ..annotator.pictures import as_pixels
-from ..annotator.runtime import Annotator, out_of_memory
-from ..errors import FathomError, WeightsError
+from ..annotator.runtime import Annotator
+from ..errors import PictureError, SettingError
 from ..signals import Signal
 from . import manifest, sinks
-from .job import Chunk, Job, becomes_video
+from .films import FilmRun, is_fatal, reason
+from .job import Chunk, Job, becomes_video, sees_films
 from .manifest import Ledger, Record
-from .network import NetworkQueue, Place, Queued, Stopped, Window, is_device_lost
+from .network import NetworkQueue, Place, Queued, Stopped, Window
 from .sources import Item, Reader
-from .stores import OutputError, Store
+from .stores import Store
 
 WINDOW = 16  # pictures that may share forwards
 SHARED_PIXELS = 2**24  # a larger picture shares no forward: it would keep the others waiting in memory
@@ -175,7 +176,10 @@ class Engine:
                     if task is None:
                         return
                     state, at, place = task
-                    self._picture(state, at, place, ledger, report, opened)
+                    if at is None:
+                        self._film(state, ledger, report, opened)
+                    else:
+                        self._picture(state, at, place, ledger, report, opened)
             except BaseException as error:  # as above
                 fail(error)
 
@@ -219,7 +223,8 @@ class Engine:
         if committed and all(i in records for i in todo):
             # Failures of an earlier run alone: they come again only when they can be read now.
             todo = [i for i in todo if self._readable(chunk.items[i])]
-        whole = self._batch > 1 or (self.job.layout == "shards" and not becomes_video(chunk.items[0], self.job))
+        film = sees_films(self.job) and chunk.items[0].kind == "frame"
+        whole = film or self._batch > 1 or (self.job.layout == "shards" and not becomes_video(chunk.items[0], self.job))
         if whole and (todo or not committed):
             todo = list(range(len(chunk.items)))
         again = set(todo)
@@ -231,6 +236,9 @@ class Engine:
             return
         state = _Open(chunk, kept, todo, sinks.sink(self.job, self.store, chunk))
         opened.add(state)
+        if film:
+            yield state, None, Place()
+            return
         for start in range(0, len(todo), WINDOW):
             part = todo[start : start + WINDOW]
             window = Window(len(part)) if self._batch > 1 else None
@@ -252,15 +260,44 @@ class Engine:
             try:
                 record, files = self._annotated(item, place, report)
                 state.sink.put(at, files)
-            except (OutputError, WeightsError, Stopped):
-                raise
             except Exception as error:
-                if is_device_lost(error):
+                if is_fatal(error):
                     raise
                 record = manifest.failed(item, reason(error))
                 state.sink.put(at, {})
         finally:
             self._queue.leave(place)
+        self._keep(state, at, record, ledger, report, opened)
+
+    def _film(self, state: _Open, ledger: Ledger, report: Report, opened: set[_Open]) -> None:
+        """The frames of a film that some estimator sees together, one after the other in this thread."""
+        taken = 0
+        window = max(annotator.estimator.window for annotator in self.annotators)
+
+        def read(item: Item) -> tuple[Any, Tensor]:
+            nonlocal taken
+            picture = self._reader.read(item)
+            image = _tensor(picture.image, self._device)
+            # As much as a window holds of the film, for as long as it lasts.
+            taken = taken or self._budget.take(window * image.shape[1] * image.shape[2])
+            return picture, image
+
+        film = FilmRun(self.job, self.annotators, lambda network: Queued(self._queue, network, Place()))
+        try:
+            for at, record, files in film.run(state.chunk.items, read):
+                try:
+                    state.sink.put(at, files)
+                except PictureError as error:
+                    record = manifest.failed(state.chunk.items[at], reason(error))
+                    state.sink.put(at, {})
+                report.add(pixels=film.pixels, written=sum(map(len, files.values())))
+                self._keep(state, at, record, ledger, report, opened)
+        finally:
+            if taken:
+                self._budget.give(taken)
+
+    def _keep(self, state: _Open, at: int, record: Record, ledger: Ledger, report: Report, opened: set[_Open]) -> None:
+        """Put the record of one picture into the books; of the last one of its chunk, commit the chunk."""
         if isinstance(state.sink, sinks.Tree) or "error" in record:
             ledger.note(state.chunk, record)
         report.add(**{"failed" if "error" in record else "done": 1})
@@ -294,6 +331,11 @@ class Engine:
                 made: dict[Any, dict[str, Signal]] = {}
                 for number, (wanted, annotator) in enumerate(zip(self.job.signals, self.annotators, strict=True)):
                     place.signal, place.call = number, 0
+                    if annotator.estimator.window > 1:
+                        raise SettingError(
+                            f"{annotator.estimator.id} sees the frames of a film together, and this is a single "
+                            "picture: give it the video, or choose an estimator for pictures."
+                        )
                     # One forward fills every slot of the estimator.
                     if (forward := (wanted.estimator, wanted.weights, wanted.options)) not in made:
                         made[forward] = annotator.annotate(
@@ -312,15 +354,6 @@ class Engine:
             input["time"] = item.at
         report.add(pixels=size, written=sum(map(len, files.values())))
         return manifest.done(item, input, files), files
-
-
-def reason(error: Exception) -> str:
-    """Why a picture failed, for people to read."""
-    if out_of_memory(error):
-        return "it does not fit into memory: lower the resolution."
-    if isinstance(error, FathomError):
-        return str(error)
-    return f"it cannot be annotated: {type(error).__name__}: {error}"
 
 
 def _tensor(image: Any, device: torch.device) -> Tensor:

@@ -7,12 +7,14 @@ import json
 import os
 import sys
 import tarfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 sys.path.insert(0, os.path.dirname(__file__))
@@ -32,7 +34,7 @@ def clip(path, times=TIMES, size=(64, 48), rotate=0):
         stream.width, stream.height, stream.pix_fmt = *size, "bgr0"
         stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
         for n, pts in enumerate(times):
-            array = np.full((size[1], size[0], 3), 20 * n + 10, np.uint8)
+            array = np.full((size[1], size[0], 3), (20 * n + 10) % 256, np.uint8)
             array[:, 4 * n : 4 * n + 8] = 255
             frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(format="bgr0")
             frame.pts, frame.time_base = pts, Fraction(1, 1000)
@@ -97,6 +99,62 @@ def test_a_video_becomes_a_video_of_the_same_times_that_does_not_flicker(video, 
     (tmp_path / "out" / "clip_depth.mkv").unlink()
     assert annotate(video.parent, tmp_path / "out", format=format, video="video", chunk=3).done == 8
     assert tree(tmp_path / "out") == whole
+
+
+@pytest.fixture
+def film_estimator(monkeypatch, tiny_annotator):
+    """The shell's "video-depth-anything-small" is its tiny variant."""
+    from fathom.annotator import runtime
+
+    tiny = tiny_annotator("video-depth-anything-small")
+    load = runtime.load
+    monkeypatch.setattr(runtime, "load", lambda e, *rest, **how: tiny if e.id == tiny.estimator.id else load(e, *rest))
+    return tiny
+
+
+@pytest.mark.parametrize("layout", ["tree", "shards"])
+def test_an_estimator_of_films_sees_a_video_as_one(tmp_path, film_estimator, layout):
+    (tmp_path / "in").mkdir()
+    clip(tmp_path / "in" / "a.mkv", [40 * n for n in range(34)], (32, 24))
+    clip(tmp_path / "in" / "b.mkv", [40 * n for n in range(3)], (40, 24))
+    signals = ["depth=video-depth-anything-small:npz", "quick=fathom-tiny:npz"]
+    report = annotate(tmp_path / "in", tmp_path / "out", signals=signals, layout=layout, chunk=7)
+    assert (report.done, report.failed) == (37, 0)
+    if layout == "shards":
+        assert results(tmp_path / "out") == {"000000.tar", "000001.tar"}
+    else:
+        assert len(results(tmp_path / "out")) == 74
+        reader = sources.Reader()
+        frames = [reader.read(i).image for i in sources.items([str(tmp_path / "in" / "a.mkv")])]
+        expected = film_estimator(torch.cat([torch.as_tensor(frame) for frame in frames])).values
+        found = [load_depth(p).values[0] for p in sorted((tmp_path / "out" / "a.mkv").glob("*_depth.npz"))]
+        torch.testing.assert_close(torch.stack(found), expected, rtol=1e-3, atol=1e-4)
+    whole = tree(tmp_path / "out")
+    again = annotate(tmp_path / "in", tmp_path / "out", signals=signals, layout=layout, chunk=7)
+    assert (again.done, again.skipped) == (0, 37) and tree(tmp_path / "out") == whole
+    if layout == "tree":
+        (tmp_path / "out" / "b.mkv" / "000001_depth.npz").unlink()
+        once_more = annotate(tmp_path / "in", tmp_path / "out", signals=signals, layout=layout, chunk=7)
+        # A frame needs its film.
+        assert (once_more.done, once_more.skipped) == (3, 34) and tree(tmp_path / "out") == whole
+
+
+def test_a_single_picture_is_no_film_and_a_broken_film_is_told(tmp_path, film_estimator, monkeypatch):
+    photo(tmp_path / "in" / "still.png", 1)
+    clip(tmp_path / "in" / "a.mkv", [40 * n for n in range(6)], (32, 24))
+    reading = sources.Reader.read
+
+    def read(self, item):
+        picture = reading(self, item)
+        return replace(picture, image=picture.image[:, :20]) if item.name.endswith("000004") else picture
+
+    monkeypatch.setattr(sources.Reader, "read", read)
+    signals = ["depth=video-depth-anything-small:npz"]
+    assert annotate(tmp_path / "in", tmp_path / "out", signals=signals).failed == 7
+    listed = (tmp_path / "out" / "failed.jsonl").read_text()
+    told = {record["name"]: record["error"] for record in map(json.loads, listed.splitlines())}
+    assert "is a single picture: give it the video" in told["still"]
+    assert "frame 5 is 32x20, but the film began with 32x24" in told["a.mkv/000005"]
 
 
 @pytest.mark.parametrize("moment", [36, 44])  # among the frames, and after the video but before its manifest

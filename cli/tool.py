@@ -181,6 +181,9 @@ def normals(
     field_of_view: View = None,
     near: Near = None,
     far: Far = None,
+    radius: Annotated[
+        int | None, typer.Option(help="Average over so many pixels to each side. Unset = as the depth's steps ask for.")
+    ] = None,
 ) -> None:
     """Write the normal map of a depth."""
     from ..signals.files import load_depth
@@ -192,7 +195,7 @@ def normals(
     if convention not in ("controlnet", "opengl", "directx"):
         raise SettingError(f"convention must be controlnet, opengl or directx, got {convention!r}.")
     held = load_depth(depth)
-    made = sobel_normals(held) if method == "midas" else geometric_normals(held, field_of_view, near, far)
+    made = sobel_normals(held) if method == "midas" else geometric_normals(held, field_of_view, near, far, radius=radius)
     named: Any = convention
     _save(made.to_image(named), out)
 

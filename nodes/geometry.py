@@ -8,7 +8,7 @@ from typing import Any
 from ..annotator import host
 from ..signals import Depth, Normals
 from ..signals.codec import write_whole
-from ..tools import geometry, parallax
+from ..tools import geometry, parallax, plane_fit
 from ..tools.sobel import sobel_normals
 from .base import Node
 from .fields import in_metres
@@ -133,6 +133,17 @@ class FathomDepthToNormals(Node):
                         "tooltip": "midas only: pixels farther than this share of the depth face the viewer.",
                     },
                 ),
+                "radius": (
+                    "INT",
+                    {
+                        "default": -1,
+                        "min": -1,
+                        "max": plane_fit.LARGEST,
+                        "advanced": True,
+                        "tooltip": "geometry only: over how many pixels to each side the surface is averaged, up to "
+                        "edges. -1 = as the steps of the depth ask for (8 bits, depth cameras); 0 = not at all.",
+                    },
+                ),
             },
         }
 
@@ -146,11 +157,15 @@ class FathomDepthToNormals(Node):
         far: float = 0.0,
         a: float = math.tau,
         bg_threshold: float = 0.1,
+        radius: int = -1,
     ) -> tuple[Any, Normals]:
         if method == "midas":
             normals = sobel_normals(depth, a, bg_threshold)
         else:
-            normals = geometry.geometric_normals(depth, field_of_view or None, near or None, far or None)
+            window = None if radius < 0 else radius
+            normals = geometry.geometric_normals(
+                depth, field_of_view or None, near or None, far or None, radius=window
+            )
         return normals.to_image(convention), normals
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fathom import Depth, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
@@ -233,6 +237,148 @@ def test_inputs_are_left_alone():
     assert torch.equal(depth.values, before)
 
 
+
+# ------------------------------------------------------------------------------ depth in steps
+
+
+def angles(vectors: torch.Tensor, normal: torch.Tensor | tuple[float, float, float]) -> torch.Tensor:
+    """Degrees between vectors (...,3) and a normal."""
+    truth = torch.as_tensor(normal, dtype=torch.float64)
+    return (vectors.double() * truth).sum(-1).clamp(-1, 1).arccos().rad2deg()
+
+
+def mean_angle(vectors: torch.Tensor, normal: torch.Tensor | tuple[float, float, float]) -> float:
+    mean = vectors.double().reshape(-1, 3).mean(0)
+    return float(angles(mean / mean.norm(), normal))
+
+
+def in_steps(depth: Depth, step: float, of: str) -> Depth:
+    """The depth in whole steps of inverse distance, or of distance in metres."""
+    if of == "inverse":
+        return Depth((depth.values / step).round() * step, "metric", depth.values > step, depth.focal)
+    return depth_from_metres((depth.metres() / step).round() * step, focal=depth.focal)
+
+
+TILTED = [unit(math.sqrt(3), 0, 1), unit(0, math.sqrt(3), 1), unit(-1, math.sqrt(2), 1)]
+
+
+@pytest.mark.parametrize("normal", TILTED)
+@pytest.mark.parametrize("of", ["inverse", "metres"])
+def test_an_8_bit_plane_tilted_by_60_degrees_keeps_its_normal(normal, of):
+    exact = plane(normal, 2.0, 240, 320, 400.0)
+    span = float(exact.values.max()) if of == "inverse" else float(exact.metres().max())
+    found = geometry.geometric_normals(in_steps(exact, span / 255, of))
+    error = angles(found.vectors[0, 2:-2, 2:-2], normal)
+    assert float(error.mean()) < 1.2 and float(error.quantile(0.95)) < 3.0
+    assert mean_angle(found.vectors, normal) < 0.3
+    plain = geometric_neighbours(in_steps(exact, span / 255, of))
+    assert mean_angle(plain, normal) > 5
+
+
+def geometric_neighbours(depth: Depth) -> torch.Tensor:
+    return geometry.geometric_normals(depth, radius=0).vectors
+
+
+def test_the_steps_of_a_depth_camera_do_not_tilt_a_floor():
+    # Kinect: an eighth of a pixel of disparity, in whole millimetres, a pixel's noise in every other row.
+    exact = plane(unit(0, 1, 0.25), 1.2, 240, 320, 525.0)
+    disparity = exact.values * 525 * 0.075
+    disparity[:, 1::2] += 0.1 * torch.randn(disparity[:, 1::2].shape, generator=torch.Generator().manual_seed(1))
+    metres = 525 * 0.075 / ((disparity * 8).round() / 8)
+    found = geometry.geometric_normals(depth_from_metres((metres * 1000).round() / 1000, focal=525.0))
+    assert mean_angle(found.vectors, unit(0, 1, 0.25)) < 0.5
+    assert float(angles(found.vectors, unit(0, 1, 0.25)).mean()) < 2.0
+
+
+def test_edges_stay_sharp_in_depth_that_moves_in_steps():
+    wall, card = plane(unit(0.5, 0, 1), 4.0, 160, 200, 300.0), plane(unit(0, -0.4, 1), 2.0, 160, 200, 300.0)
+    on_card = torch.zeros(160, 200, dtype=torch.bool)
+    on_card[50:110, 60:140] = True
+    both = Depth(torch.where(on_card, card.values, wall.values), "metric", focal=300.0)
+    found = geometry.geometric_normals(in_steps(both, float(both.values.max()) / 255, "inverse")).vectors[0]
+    # Bars as for one plane alone: nothing of the other side comes in, up to the last pixel.
+    assert float(angles(found[on_card], unit(0, -0.4, 1)).quantile(0.98)) < 6
+    assert float(angles(found[~on_card], unit(0.5, 0, 1)).quantile(0.98)) < 6
+    rim = on_card & ~torch.nn.functional.max_pool2d(-on_card.float()[None], 3, 1, 1)[0].neg().bool()
+    assert float(angles(found[rim], unit(0, -0.4, 1)).median()) < 4
+
+
+def test_a_band_of_rows_gives_what_the_whole_gives(monkeypatch):
+    from fathom.tools import plane_fit
+
+    depth = in_steps(plane(unit(0.5, 0.2, 1), 2.0, 150, 60, 120.0), 1 / 300, "inverse")
+    whole = geometry.geometric_normals(depth).vectors
+    monkeypatch.setattr(plane_fit, "_BAND", 60 * 20)
+    assert torch.allclose(geometry.geometric_normals(depth).vectors, whole, atol=1e-6)
+
+
+def test_depth_without_steps_is_not_averaged():
+    generator = torch.Generator().manual_seed(3)
+    depth = depth_from_metres(2 + 0.02 * torch.rand(1, 60, 80, generator=generator), focal=80.0)
+    assert torch.equal(geometry.geometric_normals(depth).vectors, geometric_neighbours(depth))
+
+
+def test_a_radius_averages_noise():
+    exact = plane(unit(0.5, 0, 1), 2.0, 80, 100, 200.0)
+    noise = 0.002 * torch.randn(exact.values.shape, generator=torch.Generator().manual_seed(2))
+    noisy = Depth(exact.values + noise, "metric", focal=200.0)
+    few, many = (
+        float(angles(geometry.geometric_normals(noisy, radius=r).vectors, unit(0.5, 0, 1)).mean()) for r in (0, 8)
+    )
+    assert many < 2.5 < 10 < few
+    with pytest.raises(SettingError, match="radius"):
+        geometry.geometric_normals(noisy, radius=65)
+
+
+def test_the_principal_point_and_both_focal_lengths_place_the_points():
+    lens = {"focal": torch.tensor([[2.0, 4.0]]), "principal": torch.tensor([[1.0, 0.0]])}
+    depth = Depth(torch.full((1, 3, 4), 0.5), "metric", **lens)
+    places, _ = geometry.points(depth)
+    assert places[0, 0, 1].tolist() == [0.0, 0.0, -2.0]
+    assert places[0, 2, 3].tolist() == [2.0, -1.0, -2.0]
+
+
+def test_normals_use_the_principal_point_and_both_focal_lengths():
+    normal, focal, principal = unit(0.5, -0.3, 1), (90.0, 120.0), (20.0, 55.0)
+    x = (torch.arange(80, dtype=torch.float64) - principal[0]) / focal[0]
+    y = (torch.arange(60, dtype=torch.float64)[:, None] - principal[1]) / focal[1]
+    inverse = ((normal[2] - normal[0] * x + normal[1] * y) / 2).float()[None]
+    depth = Depth(inverse, "metric", focal=torch.tensor([focal]), principal=torch.tensor([principal]))
+    assert float(angles(geometry.geometric_normals(depth).vectors, normal).max()) < 0.1
+    middle = Depth(inverse, "metric", focal=90.0)
+    assert mean_angle(geometry.geometric_normals(middle).vectors, normal) > 2
+
+
+FIELD = os.environ.get("FATHOM_FIELD_DATA", "")
+field = pytest.mark.skipif(not FIELD, reason="FATHOM_FIELD_DATA names no folder of real files")
+
+
+@pytest.mark.field
+@field
+def test_the_floor_that_a_real_kinect_saw_is_level():
+    metres = torch.from_numpy(np.array(Image.open(Path(FIELD, "kinect_redwood.png"))).astype(np.float32)) / 1000
+    depth = depth_from_metres(metres[None], focal=525.0)
+    places, valid = geometry.points(depth)
+    floor = torch.zeros_like(valid)
+    floor[:, 400:455, 130:330] = True
+    floor &= valid
+    on_it = places[floor].double()
+    truth = torch.linalg.svd(on_it - on_it.mean(0), full_matrices=False).Vh[2]
+    truth = truth * truth[1].sign()
+    found = geometry.geometric_normals(depth).vectors[floor]
+    assert mean_angle(found, truth) < 0.5
+    assert float(angles(found, truth).mean()) < 2.0
+
+
+@pytest.mark.field
+@field
+def test_normals_agree_with_those_of_a_renderer():
+    depth = torch.from_numpy(np.load(Path(FIELD, "normals_truth_depth.npy")))
+    truth = torch.from_numpy(np.array(Image.open(Path(FIELD, "normals_truth.png"))).astype(np.float32)) / 127.5 - 1
+    there = (depth < 1e4) & ((truth.norm(dim=-1) - 1).abs() < 0.1)
+    truth = truth / truth.norm(dim=-1, keepdim=True) * torch.tensor((-1.0, 1.0, 1.0))  # its x points to the left
+    found = geometry.geometric_normals(depth_from_metres(depth[None], valid=there[None], focal=320.0))
+    assert float(angles(found.vectors[0][there], truth[there]).median()) < 3.0
 
 
 # ------------------------------------------------------------------------------ nodes

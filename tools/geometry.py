@@ -1,14 +1,15 @@
 """Depth as geometry: normals, points and surfaces in camera space.
 
-The camera is a pinhole with square pixels and its axis through the middle of the picture. Camera space is that of
-Normals and of glTF: x right, y up, z towards the viewer, so what the camera sees has negative z. Unit: metres.
+The camera is a pinhole without distortion, with the focal length and the principal point that the depth carries; its
+axis goes through the middle of the picture where nothing else is known. Camera space is that of Normals and of glTF:
+x right, y up, z towards the viewer, so what the camera sees has negative z. Unit: metres.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from ..errors import SettingError, SignalError
 from ..signals import Depth, Normals
 from ..signals.field import check_shape
 from ..signals.normals import unit_vectors
+from .plane_fit import fit_planes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,28 +47,51 @@ class Surface:
     texture: Tensor | None = None
 
 
-def focal_pixels(depth: Depth, field_of_view: float | None = None) -> Tensor:
-    """The focal length in pixels of each picture, float32 (B,1,1) on the depth's device.
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera for each picture of a batch, in pixels of the map; pixel centres lie at whole numbers.
 
-    field_of_view: horizontal, degrees, 0 < angle < 180; None = the depth's own focal length. Raises SettingError for
-    another angle, SignalError when the depth has none.
+    focal: float32 (B,2), across and down. principal: float32 (B,2), x and y of the optical axis.
     """
-    if field_of_view is None:
-        if depth.focal is None:
-            raise SignalError(
-                f"{depth.source or 'this depth'} tells no focal length. Give the horizontal field of view in degrees "
-                "(a phone's main camera has about 65, a 50 mm lens on full frame 40)."
-            )
-        focal = torch.as_tensor(depth.focal, dtype=torch.float32, device=depth.values.device)
-        return focal.reshape(-1).expand(len(depth))[:, None, None]
-    if not 0 < field_of_view < 180:
-        raise SettingError(f"the field of view must lie between 0 and 180 degrees, got {field_of_view}.")
-    focal_length = depth.values.shape[-1] / 2 / math.tan(math.radians(field_of_view) / 2)
-    return depth.values.new_full((len(depth), 1, 1), focal_length)
+
+    focal: Tensor
+    principal: Tensor
+
+    def rays(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """x to the right (B,1,W) and y down (B,H,1) of each pixel's ray at distance 1 along the axis."""
+        columns = torch.arange(width, device=self.focal.device, dtype=torch.float32)
+        rows = torch.arange(height, device=self.focal.device, dtype=torch.float32)
+        right = (columns - self.principal[:, :1]) / self.focal[:, :1]
+        down = (rows - self.principal[:, 1:]) / self.focal[:, 1:]
+        return right[:, None, :], down[:, :, None]
+
+
+def camera(depth: Depth, field_of_view: float | None = None) -> Camera:
+    """The camera of each picture, on the depth's device.
+
+    field_of_view: horizontal, degrees, 0 < angle < 180, for square pixels; None = the depth's own focal length.
+    Raises SettingError for another angle, SignalError when the depth has no focal length.
+    """
+    if field_of_view is not None:
+        if not 0 < field_of_view < 180:
+            raise SettingError(f"the field of view must lie between 0 and 180 degrees, got {field_of_view}.")
+        depth = replace(depth, focal=depth.values.shape[-1] / 2 / math.tan(math.radians(field_of_view) / 2))
+    lens = depth.camera()
+    if lens is None:
+        raise SignalError(
+            f"{depth.source or 'this depth'} tells no focal length. Give the horizontal field of view in degrees "
+            "(a phone's main camera has about 65, a 50 mm lens on full frame 40)."
+        )
+    return Camera(lens[:, :2], lens[:, 2:])
 
 
 def geometric_normals(
-    depth: Depth, field_of_view: float | None = None, near: float | None = None, far: float | None = None
+    depth: Depth,
+    field_of_view: float | None = None,
+    near: float | None = None,
+    far: float | None = None,
+    *,
+    radius: int | None = None,
 ) -> Normals:
     """The normals of the surface that `depth` describes.
 
@@ -76,19 +101,32 @@ def geometric_normals(
     after van Albada's, of fourth power); a neighbour that is not valid counts for nothing. Infinitely far pixels
     are not valid.
 
-    field_of_view: see `focal_pixels`. near, far: see `Depth.metres`. Raises SignalError for an ordinal depth, for an
-    affine depth without near and far, or without a focal length.
+    Depth that moves in steps (8 bits, depth cameras) has no slopes between neighbours: there planes are fitted over
+    windows, see tools.plane_fit.
+
+    field_of_view: see `camera`. near, far: see `Depth.metres`. radius: of the windows in pixels, 0..64; None = as the
+    steps ask for, 0 = neighbours only. Raises SignalError for an ordinal depth, for an affine depth without near and
+    far, or without a focal length; SettingError for another radius.
     """
-    focal = focal_pixels(depth, field_of_view)
-    inverse = depth.inverse(near, far)
+    lens = camera(depth, field_of_view)
+    # Where a surface faces does not depend on the one factor that such a depth lacks.
+    whole_scale = depth.kind == "scale_inverse" and near is None and far is None
+    inverse = depth.values if whole_scale else depth.inverse(near, far)
     valid = _seen(depth, inverse)
     inverse = inverse.masked_fill(~valid, 0.0)
-    right, down = _rays(inverse, focal)
+    focal_across, focal_down = lens.focal[:, :1, None], lens.focal[:, 1:, None]
+    across = _slope(inverse, valid, focal_across, 2).div_(focal_across)
+    along = _slope(inverse, valid, focal_down, 1).div_(focal_down)
+    for at in range(len(inverse)):
+        focal = float(lens.focal[at, 0]), float(lens.focal[at, 1])
+        fitted = fit_planes(inverse[at], valid[at], across[at], along[at], focal, radius)
+        across[at], along[at], inverse[at] = fitted
+    across.mul_(focal_across)
+    along.mul_(focal_down)
+    right, down = lens.rays(*inverse.shape[1:])
     vectors = inverse.new_empty(*inverse.shape, 3)
-    across = _slope(inverse, valid, focal, 2)
     vectors[..., 0] = -across
     toward = inverse - across.mul_(right)
-    along = _slope(inverse, valid, focal, 1)
     vectors[..., 1] = along
     vectors[..., 2] = toward.sub_(along.mul_(down))
     del across, along, toward
@@ -121,11 +159,11 @@ def points(
 
     Not valid and infinitely far pixels are (0,0,0) and False. Arguments and errors as in `geometric_normals`.
     """
-    focal = focal_pixels(depth, field_of_view)
+    lens = camera(depth, field_of_view)
     inverse = depth.inverse(near, far)
     valid = _seen(depth, inverse)
     distance = inverse.reciprocal().masked_fill_(~valid, 0.0)
-    right, down = _rays(inverse, focal)
+    right, down = lens.rays(*inverse.shape[1:])
     places = distance.new_empty(*distance.shape, 3)
     places[..., 0] = distance * right
     places[..., 1] = -(distance * down)
@@ -237,14 +275,6 @@ def _floating(z: Tensor, valid: Tensor, edge: float) -> Tensor:
 def _seen(depth: Depth, inverse: Tensor) -> Tensor:
     there = inverse > 0
     return there if depth.valid is None else there & depth.valid
-
-
-def _rays(like: Tensor, focal: Tensor) -> tuple[Tensor, Tensor]:
-    """x to the right (B,1,W) and y down (B,H,1) of each pixel's ray at distance 1."""
-    height, width = like.shape[1:]
-    right = (torch.arange(width, device=like.device) + (0.5 - width / 2)) / focal
-    down = (torch.arange(height, device=like.device) + (0.5 - height / 2))[:, None] / focal
-    return right, down
 
 
 def _colours(image: Tensor | None, depth: Depth) -> Tensor | None:

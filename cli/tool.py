@@ -29,6 +29,12 @@ View = Annotated[
 ]
 Colours = Annotated[Path | None, typer.Option("--image", help="The picture whose colours are used.")]
 Step = Annotated[int, typer.Option(help="Take every n-th pixel of every n-th row.")]
+Lens = Annotated[
+    Path | None, typer.Option("--intrinsics", help="The camera: JSON, K.txt, calib.txt or npz with fx, fy, cx, cy.")
+]
+LensWidth = Annotated[
+    int, typer.Option("--intrinsics-width", help="Width of the picture that the intrinsics are of. 0 = as they say.")
+]
 Edge = Annotated[float, typer.Option(help="Cut where the distance jumps by more than this share; 0 = cut nothing.")]
 
 
@@ -67,6 +73,7 @@ def _shape(
     out: Path,
     image: Path | None,
     camera: tuple[float | None, float | None, float | None],
+    lens: tuple[Path | None, int],
     **cut: Any,
 ) -> None:
     """Write the first shape that `make` finds in a depth file, in the format that the suffix of `out` names."""
@@ -74,11 +81,18 @@ def _shape(
     from ..signals.files import load_depth
 
     colours = None if image is None else _picture(image)
-    shape = next(make(load_depth(depth), colours, *camera, **cut))
+    shape = next(make(_seen_through(load_depth(depth), *lens), colours, *camera, **cut))
     data = encode(shape, out.suffix.lower().lstrip("."))
     _folder(out)
     write_whole({out: data})
     typer.echo(out)
+
+
+def _seen_through(depth: Any, intrinsics: Path | None, width: int) -> Any:
+    """The depth with the camera in a file."""
+    from .tools.intrinsics_files import with_camera
+
+    return depth if intrinsics is None else with_camera(depth, intrinsics, width)
 
 
 def _folder(out: Path) -> None:
@@ -184,6 +198,8 @@ def normals(
     radius: Annotated[
         int | None, typer.Option(help="Average over so many pixels to each side. Unset = as the depth's steps ask for.")
     ] = None,
+    intrinsics: Lens = None,
+    intrinsics_width: LensWidth = 0,
 ) -> None:
     """Write the normal map of a depth."""
     from ..signals.files import load_depth
@@ -194,8 +210,10 @@ def normals(
         raise SettingError(f"method must be geometry or midas, got {method!r}.")
     if convention not in ("controlnet", "opengl", "directx"):
         raise SettingError(f"convention must be controlnet, opengl or directx, got {convention!r}.")
-    held = load_depth(depth)
-    made = sobel_normals(held) if method == "midas" else geometric_normals(held, field_of_view, near, far, radius=radius)
+    held = _seen_through(load_depth(depth), intrinsics, intrinsics_width)
+    made = (
+        sobel_normals(held) if method == "midas" else geometric_normals(held, field_of_view, near, far, radius=radius)
+    )
     named: Any = convention
     _save(made.to_image(named), out)
 
@@ -210,11 +228,14 @@ def pointcloud(
     far: Far = None,
     step: Step = 1,
     edge: Edge = 0.04,
+    intrinsics: Lens = None,
+    intrinsics_width: LensWidth = 0,
 ) -> None:
     """Write the points of a depth as PLY or GLB, in metres, y up."""
     from ..tools.geometry import encode_points, point_clouds
 
-    _shape(point_clouds, encode_points, depth, out, image, (field_of_view, near, far), step=step, edge=edge)
+    view, lens = (field_of_view, near, far), (intrinsics, intrinsics_width)
+    _shape(point_clouds, encode_points, depth, out, image, view, lens, step=step, edge=edge)
 
 
 @app.command()
@@ -227,11 +248,14 @@ def mesh(
     far: Far = None,
     step: Step = 1,
     edge: Edge = 0.04,
+    intrinsics: Lens = None,
+    intrinsics_width: LensWidth = 0,
 ) -> None:
     """Write the surface of a depth as GLB or PLY, in metres, y up."""
     from ..tools.geometry import encode_surface, surfaces
 
-    _shape(surfaces, encode_surface, depth, out, image, (field_of_view, near, far), step=step, edge=edge)
+    view, lens = (field_of_view, near, far), (intrinsics, intrinsics_width)
+    _shape(surfaces, encode_surface, depth, out, image, view, lens, step=step, edge=edge)
 
 
 @app.command()

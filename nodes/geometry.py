@@ -9,9 +9,11 @@ from ..annotator import host
 from ..signals import Depth, Normals
 from ..signals.codec import write_whole
 from ..tools import geometry, parallax, plane_fit
+from ..tools.intrinsics_files import with_camera
 from ..tools.sobel import sobel_normals
 from .base import Node
 from .fields import in_metres
+from .sensors import NONE, chosen, intrinsics
 
 CATEGORY = "Fathom/Geometry"
 
@@ -75,6 +77,11 @@ def _prefix(default: str) -> tuple[str, dict[str, Any]]:
         "STRING",
         {"default": default, "tooltip": "Where the file goes in ComfyUI's output folder; a number is added."},
     )
+
+
+def _with_camera(depth: Depth, file: str, width: int) -> Depth:
+    path = chosen(file)
+    return depth if path is None else with_camera(depth, path, width)
 
 
 class FathomDepthToNormals(Node):
@@ -144,6 +151,7 @@ class FathomDepthToNormals(Node):
                         "edges. -1 = as the steps of the depth ask for (8 bits, depth cameras); 0 = not at all.",
                     },
                 ),
+                **intrinsics(),
             },
         }
 
@@ -158,14 +166,15 @@ class FathomDepthToNormals(Node):
         a: float = math.tau,
         bg_threshold: float = 0.1,
         radius: int = -1,
+        intrinsics: str = NONE,
+        intrinsics_width: int = 0,
     ) -> tuple[Any, Normals]:
+        depth = _with_camera(depth, intrinsics, intrinsics_width)
         if method == "midas":
             normals = sobel_normals(depth, a, bg_threshold)
         else:
             window = None if radius < 0 else radius
-            normals = geometry.geometric_normals(
-                depth, field_of_view or None, near or None, far or None, radius=window
-            )
+            normals = geometry.geometric_normals(depth, field_of_view or None, near or None, far or None, radius=window)
         return normals.to_image(convention), normals
 
 
@@ -196,7 +205,7 @@ class FathomPointCloud(Node):
                 "format": (["ply", "glb"], {"default": "ply", "tooltip": "ply opens everywhere; glb in web viewers."}),
                 "filename_prefix": _prefix("3d/points"),
             },
-            "optional": {"image": IMAGE, **_camera(), "step": STEP, "edge": EDGE},
+            "optional": {"image": IMAGE, **_camera(), "step": STEP, "edge": EDGE, **intrinsics()},
         }
 
     def execute(
@@ -210,7 +219,10 @@ class FathomPointCloud(Node):
         far: float = 0.0,
         step: int = 1,
         edge: float = 0.04,
+        intrinsics: str = NONE,
+        intrinsics_width: int = 0,
     ) -> tuple[list[Any], list[str]]:
+        depth = _with_camera(depth, intrinsics, intrinsics_width)
         clouds = geometry.point_clouds(
             depth, image, field_of_view or None, near or None, far or None, step=step, edge=edge
         )
@@ -256,7 +268,7 @@ class FathomMesh(Node):
                 ),
                 "filename_prefix": _prefix("3d/mesh"),
             },
-            "optional": {"image": IMAGE, **_camera(), "step": STEP, "edge": EDGE},
+            "optional": {"image": IMAGE, **_camera(), "step": STEP, "edge": EDGE, **intrinsics()},
         }
 
     def execute(
@@ -270,7 +282,10 @@ class FathomMesh(Node):
         far: float = 0.0,
         step: int = 1,
         edge: float = 0.04,
+        intrinsics: str = NONE,
+        intrinsics_width: int = 0,
     ) -> tuple[list[Any], list[Any], list[str]]:
+        depth = _with_camera(depth, intrinsics, intrinsics_width)
         surfaces = geometry.surfaces(
             depth, image, field_of_view or None, near or None, far or None, step=step, edge=edge
         )

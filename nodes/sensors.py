@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from ..annotator import host
 from ..annotator.pictures import as_pixels
 from ..signals import Depth
-from ..tools import sensors
+from ..tools import intrinsics_files, phones, rgbd, stereo
 from .base import Node
-from .fields import FromFile
+from .fields import FromFile, advanced, number
 
 CATEGORY = "Fathom/Depth Sources"
 
@@ -31,16 +32,61 @@ def _file(suffixes: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
     return host.input_files(suffixes), {"tooltip": f"A file ({kinds}) in ComfyUI's input folder."}
 
 
+NONE = "none"
+
+
+def other_file(suffixes: tuple[str, ...], tooltip: str) -> tuple[list[str], dict[str, Any]]:
+    """The widget for a further file of the input folder that may be left out."""
+    return [NONE, *host.input_files(suffixes)], {"default": NONE, "tooltip": tooltip}
+
+
+def chosen(file: str) -> Path | None:
+    """The file that such a widget names."""
+    return None if file == NONE else host.input_file(file)
+
+
+INTRINSICS_WIDTH: tuple[str, dict[str, Any]] = (
+    "INT",
+    {
+        "default": 0,
+        "min": 0,
+        "max": 100000,
+        "tooltip": "Width of the picture that the intrinsics are of, where it is not the depth's own (a phone's photo "
+        "of 1920 beside LiDAR of 256) and the file does not say it. 0 = as the file says.",
+    },
+)
+
+
+def intrinsics() -> dict[str, Any]:
+    """The widgets for a file of intrinsics."""
+    kinds = "a camera's fx, fy, cx, cy or 3x3 matrix (JSON, K.txt, calib.txt, npz)"
+    return {
+        "intrinsics": advanced(other_file(intrinsics_files.SUFFIXES, f"A file of the input folder with {kinds}.")),
+        "intrinsics_width": advanced(INTRINSICS_WIDTH),
+    }
+
+
 class FathomLoadPhoneDepth(FromFile):
     """The depth in a phone's photo."""
 
     DISPLAY_NAME = "Fathom Load Phone Depth"
     DESCRIPTION = (
-        "Reads a portrait or LiDAR photo (HEIC) with the depth that the phone stored in it. The depth is metric only "
-        "when the phone says that it is absolute. Needs the package pillow-heif."
+        f"Reads a photo with the depth that a phone or a stereo camera stored in it: {phones.READABLE}. The depth is "
+        "metric only when the file says that it is absolute. HEIC needs the package pillow-heif."
     )
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["heic", "iphone", "portrait", "lidar", "load depth", "heif"]
+    SEARCH_ALIASES = [
+        "heic",
+        "iphone",
+        "portrait",
+        "lidar",
+        "load depth",
+        "heif",
+        "mpo",
+        "gdepth",
+        "lens blur",
+        "spatial photo",
+    ]
     RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH", "IMAGE", "STRING")
     RETURN_NAMES = ("image", "depth", "depth_image", "info")
     OUTPUT_TOOLTIPS = (
@@ -52,10 +98,10 @@ class FathomLoadPhoneDepth(FromFile):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"file": _file(sensors.HEIC_SUFFIXES)}}
+        return {"required": {"file": _file(phones.SUFFIXES)}}
 
     def execute(self, file: str) -> tuple[Any, Depth, Any, str]:
-        found = sensors.load_phone_depth(host.input_file(file))
+        found = phones.load_phone_depth(host.input_file(file))
         return found.image, found.depth, found.depth.to_image(), json.dumps(found.told, indent=1)
 
 
@@ -64,31 +110,33 @@ class FathomStereoDepth(Node):
 
     DISPLAY_NAME = "Fathom Stereo Depth"
     DESCRIPTION = (
-        "Measures depth from a rectified stereo pair by semi-global matching. With focal length and baseline the depth "
-        "is in metres. Points that only one camera sees are told as holes."
+        "Measures depth from a stereo pair by semi-global matching. Rows that are off, a turned camera and other "
+        "exposure are evened first. With focal length and baseline the depth is in metres. Points that only one "
+        "camera sees are told as holes."
     )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["stereo", "disparity", "side by side", "sbs", "sgbm", "3d photo"]
-    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE", "MASK")
-    RETURN_NAMES = ("depth", "image", "holes")
+    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE", "MASK", "STRING")
+    RETURN_NAMES = ("depth", "image", "holes", "report")
     OUTPUT_TOOLTIPS = (
         "The depth of the left picture.",
         "The depth as a picture, near is white, holes black.",
         "1 where nothing could be measured.",
+        "What was found out of each pair: rows, exposure, range.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The left picture, or both side by side."}),
+                "image": ("IMAGE", {"tooltip": "The left picture, or both in one."}),
                 "layout": (
-                    list(sensors.LAYOUTS),
-                    {"default": sensors.LAYOUTS[0], "tooltip": "Where the two views are."},
+                    list(stereo.LAYOUTS),
+                    {"default": stereo.LAYOUTS[0], "tooltip": "Where the two views are."},
                 ),
             },
             "optional": {
-                "right": ("IMAGE", {"tooltip": "The right picture, unless both are side by side."}),
+                "right": ("IMAGE", {"tooltip": "The right picture, unless both are in one."}),
                 "focal": FOCAL,
                 "baseline": (
                     "FLOAT",
@@ -108,9 +156,19 @@ class FathomStereoDepth(Node):
                         "max": 4096,
                         "step": 16,
                         "advanced": True,
-                        "tooltip": "How many pixels the nearest thing may shift between the views; 0 = an eighth of "
-                        "the width.",
+                        "tooltip": "Pixels that the nearest thing may shift between the views: what shifts more is a "
+                        "hole. 0 = no limit; the range is found in the pictures.",
                     },
+                ),
+                "offset": advanced(
+                    number(
+                        0.0,
+                        -100000.0,
+                        100000.0,
+                        0.01,
+                        "Pixels by which the right camera's principal point lies further right than the left one's: "
+                        "cx1 - cx0, doffs in Middlebury's calib.txt.",
+                    )
                 ),
             },
         }
@@ -123,14 +181,23 @@ class FathomStereoDepth(Node):
         focal: float = 0.0,
         baseline: float = 0.0,
         max_disparity: int = 0,
-    ) -> tuple[Depth, Any, Any]:
-        pair = sensors.split_pair(image, right, layout)
+        offset: float = 0.0,
+    ) -> tuple[Depth, Any, Any, str]:
+        pair = stereo.split_pair(image, right, layout)
         one, two = (as_pixels(p).permute(0, 2, 3, 1) for p in pair)
         with host.progress(max(len(one), len(two)), self.DISPLAY_NAME, "pair") as bar:
-            depth = sensors.stereo_depth(
-                one, two, focal=focal or None, baseline=baseline or None, max_disparity=max_disparity, tick=bar.update
+            report: list[str] = []
+            depth = stereo.stereo_depth(
+                one,
+                two,
+                focal=focal or None,
+                baseline=baseline or None,
+                max_disparity=max_disparity,
+                offset=offset,
+                report=report,
+                tick=bar.update,
             )
-        return depth, depth.to_image(), sensors.holes(depth)
+        return depth, depth.to_image(), rgbd.holes(depth), "\n".join(report)
 
 
 class FathomRGBDDepth(FromFile):
@@ -138,11 +205,21 @@ class FathomRGBDDepth(FromFile):
 
     DISPLAY_NAME = "Fathom RGB-D Depth"
     DESCRIPTION = (
-        "Reads the 16-bit PNG that a depth camera (RealSense, Kinect) or an RGB-D data set wrote. 0 means not "
-        "measured; holes can be filled, and a mask tells where."
+        "Reads the 16-bit PNG that a depth camera (RealSense, Kinect), a LiDAR app or an RGB-D data set wrote. 0 means "
+        "not measured; holes can be filled, and a mask tells where."
     )
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["realsense", "kinect", "rgbd", "16-bit png", "tof", "load depth"]
+    SEARCH_ALIASES = [
+        "realsense",
+        "kinect",
+        "rgbd",
+        "16-bit png",
+        "tof",
+        "load depth",
+        "lidar",
+        "arkit",
+        "stray scanner",
+    ]
     RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE", "MASK", "MASK")
     RETURN_NAMES = ("depth", "image", "holes", "filled")
     OUTPUT_TOOLTIPS = (
@@ -190,20 +267,56 @@ class FathomRGBDDepth(FromFile):
                         "0 = leave them.",
                     },
                 ),
+                **intrinsics(),
+                "confidence": advanced(
+                    other_file(
+                        (".png",), "ARKit's confidence map of the same frame (0, 1, 2), as scanner apps write it."
+                    )
+                ),
+                "least_confidence": advanced(
+                    (
+                        "INT",
+                        {
+                            "default": 1,
+                            "min": 0,
+                            "max": 2,
+                            "tooltip": "What the confidence must be at least: 0 low, 1 medium, 2 high. Less is a hole.",
+                        },
+                    )
+                ),
             },
         }
 
+    @classmethod
+    def IS_CHANGED(cls, file: str, intrinsics: str = NONE, confidence: str = NONE, **_: Any) -> str:
+        """What changes when one of the files does."""
+        paths = [path for name in (file, intrinsics, confidence) if (path := chosen(name))]
+        return " ".join(f"{state.st_mtime_ns} {state.st_size}" for state in (path.stat() for path in paths))
+
     def execute(
-        self, file: str, units_per_metre: float, max_range: float = 0.0, focal: float = 0.0, fill: int = 0
+        self,
+        file: str,
+        units_per_metre: float,
+        max_range: float = 0.0,
+        focal: float = 0.0,
+        fill: int = 0,
+        intrinsics: str = NONE,
+        intrinsics_width: int = 0,
+        confidence: str = NONE,
+        least_confidence: int = 1,
     ) -> tuple[Depth, Any, Any, Any]:
-        depth, filled = sensors.load_rgbd(
+        depth, filled = rgbd.load_rgbd(
             host.input_file(file),
             units_per_metre=units_per_metre,
             max_range=max_range or None,
             focal=focal or None,
             fill=fill,
+            intrinsics=chosen(intrinsics),
+            intrinsics_width=intrinsics_width,
+            confidence=chosen(confidence),
+            least_confidence=least_confidence,
         )
-        return depth, depth.to_image(), sensors.holes(depth), filled
+        return depth, depth.to_image(), rgbd.holes(depth), filled
 
 
 NODES = (FathomLoadPhoneDepth, FathomStereoDepth, FathomRGBDDepth)

@@ -30,9 +30,11 @@ from fathom.tools.depth_field import depth_field
 from fathom.tools.geometry import Points, Surface, geometric_normals, point_clouds, surfaces
 from fathom.tools.lens_blur import lens_blur
 from fathom.tools.parallax import parallax
+from fathom.tools.phones import load_phone_depth
 from fathom.tools.regions import depth_by_region, order_regions, refine_edges
-from fathom.tools.sensors import load_phone_depth, load_rgbd, stereo_depth
+from fathom.tools.rgbd import load_rgbd
 from fathom.tools.sobel import sobel_normals
+from fathom.tools.stereo import stereo_depth
 from fathom.training.scenes import render
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +111,7 @@ def _finished(canvas: ImageDraw.ImageDraw) -> Tensor:
 
 def sources() -> None:
     """The pictures of the nodes that read measured depth, from files as devices write them."""
-    spec = importlib.util.spec_from_file_location("heic", ROOT / "tests" / "test_sensors.py")
+    spec = importlib.util.spec_from_file_location("heic", ROOT / "tests" / "test_phones.py")
     assert spec is not None and spec.loader is not None
     heic = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(heic)

@@ -126,3 +126,32 @@ def tiny_annotator(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return made[id]
 
     return make
+
+
+@pytest.fixture
+def comfy_folders(tmp_path, monkeypatch):
+    """As inside ComfyUI: its folders lie under tmp_path."""
+    import types
+
+    import fathom.nodes  # before it would look for the rest of ComfyUI  # noqa: F401
+
+    folder_paths = types.ModuleType("folder_paths")
+    for name in ("input", "output", "temp"):
+        (tmp_path / name).mkdir()
+        setattr(folder_paths, f"get_{name}_directory", lambda name=name: str(tmp_path / name))
+    folder_paths.get_annotated_filepath = lambda name: str(tmp_path / "input" / name)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "folder_paths", folder_paths)
+    manager: Any = types.ModuleType("comfy.model_management")
+    manager.intermediate_device = lambda: torch.device("cpu")
+    monkeypatch.setitem(sys.modules, "comfy", types.ModuleType("comfy"))
+    monkeypatch.setitem(sys.modules, "comfy.model_management", manager)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def field_data() -> Path:
+    """The folder of real files that FATHOM_FIELD_DATA names; the test skips without."""
+    folder = os.environ.get("FATHOM_FIELD_DATA", "")
+    if not folder:
+        pytest.skip("FATHOM_FIELD_DATA names no folder of real files")
+    return Path(folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -237,7 +235,6 @@ def test_inputs_are_left_alone():
     assert torch.equal(depth.values, before)
 
 
-
 # ------------------------------------------------------------------------------ depth in steps
 
 
@@ -349,14 +346,9 @@ def test_normals_use_the_principal_point_and_both_focal_lengths():
     assert mean_angle(geometry.geometric_normals(middle).vectors, normal) > 2
 
 
-FIELD = os.environ.get("FATHOM_FIELD_DATA", "")
-field = pytest.mark.skipif(not FIELD, reason="FATHOM_FIELD_DATA names no folder of real files")
-
-
 @pytest.mark.field
-@field
-def test_the_floor_that_a_real_kinect_saw_is_level():
-    metres = torch.from_numpy(np.array(Image.open(Path(FIELD, "kinect_redwood.png"))).astype(np.float32)) / 1000
+def test_the_floor_that_a_real_kinect_saw_is_level(field_data):
+    metres = torch.from_numpy(np.array(Image.open(field_data / "kinect_redwood.png")).astype(np.float32)) / 1000
     depth = depth_from_metres(metres[None], focal=525.0)
     places, valid = geometry.points(depth)
     floor = torch.zeros_like(valid)
@@ -371,10 +363,9 @@ def test_the_floor_that_a_real_kinect_saw_is_level():
 
 
 @pytest.mark.field
-@field
-def test_normals_agree_with_those_of_a_renderer():
-    depth = torch.from_numpy(np.load(Path(FIELD, "normals_truth_depth.npy")))
-    truth = torch.from_numpy(np.array(Image.open(Path(FIELD, "normals_truth.png"))).astype(np.float32)) / 127.5 - 1
+def test_normals_agree_with_those_of_a_renderer(field_data):
+    depth = torch.from_numpy(np.load(field_data / "normals_truth_depth.npy"))
+    truth = torch.from_numpy(np.array(Image.open(field_data / "normals_truth.png")).astype(np.float32)) / 127.5 - 1
     there = (depth < 1e4) & ((truth.norm(dim=-1) - 1).abs() < 0.1)
     truth = truth / truth.norm(dim=-1, keepdim=True) * torch.tensor((-1.0, 1.0, 1.0))  # its x points to the left
     found = geometry.geometric_normals(depth_from_metres(depth[None], valid=there[None], focal=320.0))

@@ -123,7 +123,7 @@ def prepared(comfyui, scene, tmp_path_factory):
 
     from fathom.annotator.weights import Checkpoint
 
-    sensors = load(ROOT / "tests" / "test_sensors.py")
+    phones = load(ROOT / "tests" / "test_phones.py")
     conftest = load(ROOT / "tests" / "conftest.py")
     inputs, folder = comfyui.base / "input", tmp_path_factory.mktemp("stand-ins")
 
@@ -152,7 +152,7 @@ def prepared(comfyui, scene, tmp_path_factory):
             (folder / "packages" / part.name).symlink_to(part)
         depth = 1 / scene.depth[0]
         ramp = ((depth - depth.min()) / (depth.max() - depth.min()) * 255).round().byte().numpy()
-        sensors.phone(inputs / "portrait.heic", sensors.apple_xmp(0.25, 3.5, "relative"), ramp=ramp, photo=picture)
+        phones.phone(inputs / "portrait.heic", phones.apple_xmp(0.25, 3.5, "relative"), ramp=ramp, photo=picture)
     entry = comfyui.run({"1": {"class_type": "UseStandIns", "inputs": {"folder": str(folder)}}})
     assert entry["status"]["status_str"] == "success", entry["status"]
     return comfyui

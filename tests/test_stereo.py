@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from fathom import PictureError, SettingError
+from fathom import Depth, PictureError, SettingError
 from fathom.tools import stereo
 
 
@@ -143,3 +145,163 @@ def test_the_stereo_node_tells_its_holes(pair):
     assert torch.equal(holes.bool(), ~depth.valid)
     assert image.shape == left.shape
     assert "searched" in report
+
+
+# ------------------------------------------------------------------------------ pairs as people have them
+
+
+def moved(picture: torch.Tensor, down: float = 0.0, turn: float = 0.0) -> torch.Tensor:
+    """What a camera shows that points `down` pixels higher and is turned by `turn` degrees."""
+    import cv2
+
+    height, width = picture.shape[1:3]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, 1.0)
+    matrix[1, 2] += down
+    turned = cv2.warpAffine(picture[0].numpy(), matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(turned)[None]
+
+
+def bad_share(depth: Depth, truth: torch.Tensor, pixels: float = 2.0) -> float:
+    """The share of the valid pixels that are off by more."""
+    assert depth.valid is not None
+    return float(((depth.values - truth)[depth.valid].abs() > pixels).float().mean())
+
+
+@pytest.mark.parametrize(("down", "turn"), [(2.0, 0.0), (-6.0, 0.0), (0.0, 1.0)])
+def test_rows_that_are_off_are_found_and_put_right(pair, down, turn):
+    left, right, distance = pair
+    report: list[str] = []
+    depth = stereo.stereo_depth(left, moved(right, down, turn), report=report)
+    assert depth.valid is not None and float(depth.valid.float().mean()) > 0.65
+    assert bad_share(depth, FOCAL * BASELINE / distance) < 0.02
+    assert any("rows of the right picture" in line for line in report)
+    report = []
+    stereo.stereo_depth(left, right, report=report)
+    assert not any("rows" in line for line in report), "a rectified pair is left alone"
+
+
+def test_another_exposure_is_evened(pair):
+    left, right, distance = pair
+    report: list[str] = []
+    depth = stereo.stereo_depth(left, right.pow(1.8) * 0.6, report=report)
+    assert depth.valid is not None and float(depth.valid.float().mean()) > 0.65
+    assert bad_share(depth, FOCAL * BASELINE / distance) < 0.02
+    assert any("exposure" in line for line in report)
+
+
+def test_a_converged_pair_has_disparities_of_both_signs(pair):
+    left, right, distance = pair
+    truth = FOCAL * BASELINE / distance - 14
+    depth = stereo.stereo_depth(left[:, :, :-14], shifted(right, 14)[:, :, :-14])
+    assert depth.valid is not None
+    known = depth.values[depth.valid]
+    assert float(known.min()) < -3 and float(known.max()) > 3
+    assert bad_share(depth, truth[:, :, :-14]) < 0.02
+
+
+def shifted(picture: torch.Tensor, right: int) -> torch.Tensor:
+    return torch.cat((picture[:, :, :1].expand(-1, -1, right, -1), picture[:, :, :-right]), 2)
+
+
+def test_the_offset_of_the_principal_points_gives_metres(pair):
+    left, right, distance = pair
+    depth = stereo.stereo_depth(left, shifted(right, 14), focal=FOCAL, baseline=BASELINE, offset=14.0)
+    assert depth.valid is not None
+    relative = (depth.metres() / distance)[depth.valid]
+    assert float(relative.median()) == pytest.approx(1.0, abs=0.02)
+    with pytest.raises(PictureError, match="negative disparity.*offset"):
+        stereo.stereo_depth(left, shifted(right, 14), focal=FOCAL, baseline=BASELINE)
+
+
+def test_the_first_columns_are_no_hole(pair):
+    left, right, distance = pair
+    truth = FOCAL * BASELINE / distance
+    seen = torch.arange(320) >= truth + 1
+    valid = stereo.stereo_depth(left, right).valid
+    assert valid is not None
+    assert float(valid[:, :, :32][seen[:, :, :32]].float().mean()) > 0.6
+
+
+def test_what_shifts_more_than_max_disparity_is_a_hole(pair):
+    left, right, distance = pair
+    truth = FOCAL * BASELINE / distance
+    depth = stereo.stereo_depth(left, right, max_disparity=12)
+    assert depth.valid is not None
+    beyond = truth > 13
+    assert int(beyond.sum()) > 5000
+    assert float(depth.valid[beyond].float().mean()) < 0.01
+    assert float(depth.valid[truth < 11].float().mean()) > 0.6
+
+
+def test_top_bottom_layouts(pair):
+    left, right, _ = pair
+    for layout, tall in ((stereo.LAYOUTS[3], (left, right)), (stereo.LAYOUTS[4], (right, left))):
+        one, two = stereo.split_pair(torch.cat(tall, 1), None, layout)
+        assert torch.equal(one, left) and torch.equal(two, right)
+    with pytest.raises(PictureError, match="even height"):
+        stereo.split_pair(left[:, :-1], None, stereo.LAYOUTS[3])
+
+
+def occluded(disparity: np.ndarray) -> np.ndarray:
+    """Which pixels with a known disparity (> 0) the right camera does not see."""
+    height, width = disparity.shape
+    columns = np.arange(width)
+    hidden = np.zeros(disparity.shape, bool)
+    for y in range(height):
+        landing = np.round(columns - disparity[y]).astype(int)
+        known = disparity[y] > 0
+        inside = known & (landing >= 0)
+        nearest = np.full(width + 2, -1.0)
+        np.maximum.at(nearest, landing[inside] + 1, disparity[y][inside])
+        around = np.maximum(np.maximum(nearest[:-2], nearest[1:-1]), nearest[2:])
+        hidden[y] = known & ((landing < 0) | (around[landing.clip(0)] > disparity[y] + 2))
+    return hidden
+
+
+def beside_opencv(left: np.ndarray, right: np.ndarray, truth: np.ndarray) -> None:
+    """More pixels than OpenCV's matcher with usual settings, at 0.7 of its wrong ones."""
+    cv2 = pytest.importorskip("cv2")
+    usual = cv2.StereoSGBM.create(0, 64, 5, 8 * 3 * 25, 32 * 3 * 25, 1, 0, 10, 100, 2)
+    theirs = usual.compute(left, right).astype(np.float32) / 16
+    ours = stereo.stereo_depth(*(torch.from_numpy(p).float()[None] / 255 for p in (left, right)))
+    assert ours.valid is not None
+    hidden = occluded(truth)
+    seen = (truth > 0) & ~hidden
+
+    def measured(disparity: np.ndarray, valid: np.ndarray) -> tuple[float, float]:
+        error = np.abs(disparity - truth)[seen & valid]
+        return float(valid[seen].mean()), float((error > 2).mean())
+
+    density, bad = measured(theirs, theirs >= 0)
+    own_density, own_bad = measured(ours.values[0].numpy(), ours.valid[0].numpy())
+    assert own_density >= density
+    assert own_bad <= 0.7 * bad
+    assert float(ours.valid[0].numpy()[hidden].mean()) < 0.15
+
+
+def test_a_public_pair_beside_opencv():
+    data = pytest.importorskip("skimage.data")
+    left, right, truth = data.stereo_motorcycle()
+    beside_opencv(left, right, np.where(np.isfinite(truth), truth, 0).astype(np.float32))
+
+
+@pytest.mark.field
+def test_a_real_pair_beside_opencv(field_data):
+    left, right = (
+        np.array(Image.open(field_data / f"stereo_cones_{side}.png").convert("RGB")) for side in ("left", "right")
+    )
+    truth = np.array(Image.open(field_data / "stereo_cones_gt.png").convert("L")).astype(np.float32)
+    beside_opencv(left, right, truth)
+
+
+@pytest.mark.field
+def test_a_real_converged_pair(field_data):
+    with Image.open(field_data / "stereo_converged_left_right.jpg") as picture:
+        half = picture.convert("RGB").resize((picture.width // 4 * 2, picture.height // 2))
+    image = torch.from_numpy(np.array(half)).float()[None] / 255
+    depth = stereo.stereo_depth(*stereo.split_pair(image, None, stereo.LAYOUTS[1]))
+    assert depth.valid is not None
+    values, valid, height = depth.values[0], depth.valid[0], image.shape[1]
+    top, bottom = slice(0, height // 3), slice(-height // 10, None)
+    assert float(values[valid].min()) < 0 < float(values[valid].max())
+    assert float(values[bottom][valid[bottom]].median()) > float(values[top][valid[top]].median())

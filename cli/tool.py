@@ -72,7 +72,7 @@ def _shape(
     depth: Path,
     out: Path,
     image: Path | None,
-    camera: tuple[float | None, float | None, float | None],
+    metres: tuple[float | None, float | None],
     lens: tuple[Path | None, int],
     **cut: Any,
 ) -> None:
@@ -81,7 +81,8 @@ def _shape(
     from ..signals.files import load_depth
 
     colours = None if image is None else _picture(image)
-    shape = next(make(_seen_through(load_depth(depth), *lens), colours, *camera, **cut))
+    held = _in_metres(_seen_through(load_depth(depth), *lens), *metres)
+    shape = next(make(held, colours, **cut))
     data = encode(shape, out.suffix.lower().lstrip("."))
     _folder(out)
     write_whole({out: data})
@@ -93,6 +94,13 @@ def _seen_through(depth: Any, intrinsics: Path | None, width: int) -> Any:
     from .tools.intrinsics_files import with_camera
 
     return depth if intrinsics is None else with_camera(depth, intrinsics, width)
+
+
+def _in_metres(depth: Any, near: float | None, far: float | None) -> Any:
+    """The depth as --near and --far make it."""
+    from .signals.depth import to_metric
+
+    return depth if near is None and far is None else to_metric(depth, near, far)
 
 
 def _folder(out: Path) -> None:
@@ -212,7 +220,9 @@ def normals(
         raise SettingError(f"convention must be controlnet, opengl or directx, got {convention!r}.")
     held = _seen_through(load_depth(depth), intrinsics, intrinsics_width)
     made = (
-        sobel_normals(held) if method == "midas" else geometric_normals(held, field_of_view, near, far, radius=radius)
+        sobel_normals(held)
+        if method == "midas"
+        else geometric_normals(_in_metres(held, near, far), field_of_view, radius=radius)
     )
     named: Any = convention
     _save(made.to_image(named), out)
@@ -234,8 +244,8 @@ def pointcloud(
     """Write the points of a depth as PLY or GLB, in metres, y up."""
     from ..tools.geometry import encode_points, point_clouds
 
-    view, lens = (field_of_view, near, far), (intrinsics, intrinsics_width)
-    _shape(point_clouds, encode_points, depth, out, image, view, lens, step=step, edge=edge)
+    metres, lens, cut = (near, far), (intrinsics, intrinsics_width), {"step": step, "edge": edge}
+    _shape(point_clouds, encode_points, depth, out, image, metres, lens, field_of_view=field_of_view, **cut)
 
 
 @app.command()
@@ -254,8 +264,8 @@ def mesh(
     """Write the surface of a depth as GLB or PLY, in metres, y up."""
     from ..tools.geometry import encode_surface, surfaces
 
-    view, lens = (field_of_view, near, far), (intrinsics, intrinsics_width)
-    _shape(surfaces, encode_surface, depth, out, image, view, lens, step=step, edge=edge)
+    metres, lens, cut = (near, far), (intrinsics, intrinsics_width), {"step": step, "edge": edge}
+    _shape(surfaces, encode_surface, depth, out, image, metres, lens, field_of_view=field_of_view, **cut)
 
 
 @app.command()

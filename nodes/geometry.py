@@ -174,7 +174,7 @@ class FathomDepthToNormals(Node):
             normals = sobel_normals(depth, a, bg_threshold)
         else:
             window = None if radius < 0 else radius
-            normals = geometry.geometric_normals(depth, field_of_view or None, near or None, far or None, radius=window)
+            normals = geometry.geometric_normals(in_metres(depth, near, far), field_of_view or None, radius=window)
         return normals.to_image(convention), normals
 
 
@@ -223,9 +223,7 @@ class FathomPointCloud(Node):
         intrinsics_width: int = 0,
     ) -> tuple[list[Any], list[str]]:
         depth = _with_camera(depth, intrinsics, intrinsics_width)
-        clouds = geometry.point_clouds(
-            depth, image, field_of_view or None, near or None, far or None, step=step, edge=edge
-        )
+        clouds = geometry.point_clouds(in_metres(depth, near, far), image, field_of_view or None, step=step, edge=edge)
         files, names = [], []
         with host.progress(len(depth), self.DISPLAY_NAME, "picture") as bar:
             for cloud in clouds:
@@ -286,9 +284,7 @@ class FathomMesh(Node):
         intrinsics_width: int = 0,
     ) -> tuple[list[Any], list[Any], list[str]]:
         depth = _with_camera(depth, intrinsics, intrinsics_width)
-        surfaces = geometry.surfaces(
-            depth, image, field_of_view or None, near or None, far or None, step=step, edge=edge
-        )
+        surfaces = geometry.surfaces(in_metres(depth, near, far), image, field_of_view or None, step=step, edge=edge)
         meshes, files, names = [], [], []
         with host.progress(len(depth), self.DISPLAY_NAME, "picture") as bar:
             for surface in surfaces:

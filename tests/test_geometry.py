@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from fathom import Depth, SettingError, SignalError
-from fathom.signals.depth import depth_from_metres
+from fathom.signals.depth import depth_from_metres, to_metric
 from fathom.tools import geometry
 
 
@@ -106,7 +106,7 @@ def test_affine_depth_needs_near_and_far_and_ordinal_is_refused():
         geometry.points(Depth(values, "affine_inverse"), 60.0)
     with pytest.raises(SignalError, match="order only"):
         geometry.geometric_normals(Depth(values, "ordinal"), 60.0)
-    places, _ = geometry.points(Depth(values, "affine_inverse"), 60.0, near=1.0, far=4.0)
+    places, _ = geometry.points(to_metric(Depth(values, "affine_inverse"), 1.0, 4.0), 60.0)
     assert float(-places[..., 2].amax()) == pytest.approx(1.0, rel=1e-5)
     assert float(-places[..., 2].amin()) == pytest.approx(4.0, rel=1e-5)
 
@@ -344,6 +344,15 @@ def test_normals_use_the_principal_point_and_both_focal_lengths():
     assert float(angles(geometry.geometric_normals(depth).vectors, normal).max()) < 0.1
     middle = Depth(inverse, "metric", focal=90.0)
     assert mean_angle(geometry.geometric_normals(middle).vectors, normal) > 2
+
+
+def test_normals_of_depth_up_to_one_factor_need_no_metres():
+    depth = plane(TILTS[1], 3.0, 20, 30, 60.0)
+    scaled = Depth(depth.values * 7, "scale_inverse", focal=60.0)
+    found = geometry.geometric_normals(scaled).vectors
+    assert torch.allclose(found, geometry.geometric_normals(depth).vectors, atol=1e-5)
+    with pytest.raises(SignalError, match="factor"):
+        geometry.points(scaled)
 
 
 @pytest.mark.field

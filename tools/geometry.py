@@ -88,8 +88,6 @@ def camera(depth: Depth, field_of_view: float | None = None) -> Camera:
 def geometric_normals(
     depth: Depth,
     field_of_view: float | None = None,
-    near: float | None = None,
-    far: float | None = None,
     *,
     radius: int | None = None,
 ) -> Normals:
@@ -104,14 +102,13 @@ def geometric_normals(
     Depth that moves in steps (8 bits, depth cameras) has no slopes between neighbours: there planes are fitted over
     windows, see tools.plane_fit.
 
-    field_of_view: see `camera`. near, far: see `Depth.metres`. radius: of the windows in pixels, 0..64; None = as the
-    steps ask for, 0 = neighbours only. Raises SignalError for an ordinal depth, for an affine depth without near and
-    far, or without a focal length; SettingError for another radius.
+    field_of_view: see `camera`. radius: of the windows in pixels, 0..64; None = as the
+    steps ask for, 0 = neighbours only. Raises SignalError for a depth that is neither metric nor
+    right up to a factor (see signals.depth.to_metric), or without a focal length; SettingError for another radius.
     """
     lens = camera(depth, field_of_view)
     # Where a surface faces does not depend on the one factor that such a depth lacks.
-    whole_scale = depth.kind == "scale_inverse" and near is None and far is None
-    inverse = depth.values if whole_scale else depth.inverse(near, far)
+    inverse = depth.values if depth.kind == "scale_inverse" else depth.inverse()
     valid = _seen(depth, inverse)
     inverse = inverse.masked_fill(~valid, 0.0)
     focal_across, focal_down = lens.focal[:, :1, None], lens.focal[:, 1:, None]
@@ -152,15 +149,13 @@ def _slope(inverse: Tensor, valid: Tensor, focal: Tensor, dim: int) -> Tensor:
     return mixed.div_(total.masked_fill_(total == 0, 1.0))
 
 
-def points(
-    depth: Depth, field_of_view: float | None = None, near: float | None = None, far: float | None = None
-) -> tuple[Tensor, Tensor]:
+def points(depth: Depth, field_of_view: float | None = None) -> tuple[Tensor, Tensor]:
     """Every pixel in camera space: float32 (B,H,W,3) in metres and bool (B,H,W), where there is something.
 
     Not valid and infinitely far pixels are (0,0,0) and False. Arguments and errors as in `geometric_normals`.
     """
     lens = camera(depth, field_of_view)
-    inverse = depth.inverse(near, far)
+    inverse = depth.inverse()
     valid = _seen(depth, inverse)
     distance = inverse.reciprocal().masked_fill_(~valid, 0.0)
     right, down = lens.rays(*inverse.shape[1:])
@@ -175,8 +170,6 @@ def point_clouds(
     depth: Depth,
     image: Tensor | None = None,
     field_of_view: float | None = None,
-    near: float | None = None,
-    far: float | None = None,
     *,
     step: int = 1,
     edge: float = 0.04,
@@ -190,7 +183,7 @@ def point_clouds(
     """
     _check_grid(step, edge)
     colours = _colours(image, depth)
-    places, valid = points(depth, field_of_view, near, far)
+    places, valid = points(depth, field_of_view)
     if edge:
         valid &= ~_floating(places[..., 2], valid, edge)
     for index in range(len(places)):
@@ -205,8 +198,6 @@ def surfaces(
     depth: Depth,
     image: Tensor | None = None,
     field_of_view: float | None = None,
-    near: float | None = None,
-    far: float | None = None,
     *,
     step: int = 1,
     edge: float = 0.04,
@@ -218,7 +209,7 @@ def surfaces(
     """
     _check_grid(step, edge)
     colours = _colours(image, depth)
-    places, valid = points(depth, field_of_view, near, far)
+    places, valid = points(depth, field_of_view)
     height, width = valid.shape[1:]
     rows = torch.arange(0, height, step, device=places.device)
     columns = torch.arange(0, width, step, device=places.device)

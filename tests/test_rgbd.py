@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from PIL import Image
 
 from fathom import Depth, PictureError, SettingError
-from fathom.tools import rgbd
+from fathom.tools import intrinsics_files, rgbd
 
 # ------------------------------------------------------------------------------ depth cameras
 
@@ -94,6 +96,141 @@ def test_a_frame_without_any_measurement_is_all_holes(tmp_path):
 def test_bad_camera_settings_are_refused(tmp_path, bad):
     with pytest.raises(SettingError, match=next(iter(bad))):
         rgbd.load_rgbd(png16(tmp_path / "d.png", np.ones((4, 4))), **bad)
+
+
+# ------------------------------------------------------------------------------ confidence and cameras
+
+
+@pytest.mark.parametrize("levels", [(0, 1, 2), (0, 54, 255), (0, 127, 255)])
+@pytest.mark.parametrize("least", [0, 1, 2])
+def test_arkit_s_confidence_tells_what_is_valid(tmp_path, levels, least):
+    depth = png16(tmp_path / "d.png", np.full((3, 4), 1500))
+    marks = np.array(levels, np.uint8)[:, None].repeat(4, 1)
+    Image.fromarray(marks).save(tmp_path / "c.png")
+    found, _ = rgbd.load_rgbd(depth, confidence=tmp_path / "c.png", least_confidence=least)
+    valid = torch.ones(3, 4, dtype=torch.bool) if found.valid is None else found.valid[0]
+    assert valid.all(1).tolist() == [level >= least for level in range(3)]
+    assert found.confidence is not None and found.confidence[0, :, 0].tolist() == [0.0, 1.0, 2.0]
+
+
+def test_a_confidence_map_of_another_size_or_meaning_is_refused(tmp_path):
+    depth = png16(tmp_path / "d.png", np.full((3, 4), 1500))
+    Image.fromarray(np.zeros((6, 8), np.uint8)).save(tmp_path / "c.png")
+    with pytest.raises(PictureError, match="8x6 and the depth 4x3"):
+        rgbd.load_rgbd(depth, confidence=tmp_path / "c.png")
+    Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)).save(tmp_path / "c.png")
+    with pytest.raises(PictureError, match="no confidence map"):
+        rgbd.load_rgbd(depth, confidence=tmp_path / "c.png")
+
+
+ROWS = [[500.0, 0.0, 311.5], [0.0, 520.0, 244.25], [0.0, 0.0, 1.0]]
+COLUMNS = [500.0, 0.0, 0.0, 0.0, 520.0, 0.0, 311.5, 244.25, 1.0]
+FLAT = [n for row in ROWS for n in row]
+FOUR = "500 0 311.5 0\n0 520 244.25 0\n0 0 1 0\n0 0 0 1\n"
+LAYOUTS: dict[str, Any] = {
+    "plain.json": {"fx": 500, "fy": 520, "cx": 311.5, "cy": 244.25},
+    "realsense.json": {"width": 640, "height": 480, "ppx": 311.5, "ppy": 244.25, "fx": 500, "fy": 520, "coeffs": []},
+    "nerf.json": {"fl_x": 500, "fl_y": 520, "cx": 311.5, "cy": 244.25, "w": 640, "h": 480, "frames": []},
+    "rows.json": {"K": ROWS},
+    "record3d.json": {"w": 640, "h": 480, "K": COLUMNS, "fps": 60},
+    "open3d.json": {"width": 640, "height": 480, "intrinsic_matrix": COLUMNS},
+    "ros.json": {"image_width": 640, "camera_matrix": {"rows": 3, "cols": 3, "data": FLAT}},
+    "arkit.json": {"frame_index": 3, "intrinsics": COLUMNS, "cameraPoseARFrame": [1] * 16},
+    "both.json": {"color": {"fx": 900, "fy": 900, "cx": 640, "cy": 360}, "depth": {"K": FLAT}},
+    "list.json": ROWS,
+    "K.txt": "\n".join(" ".join(map(str, row)) for row in ROWS),
+    "camera_matrix.csv": "\n".join(",".join(map(str, row)) for row in ROWS),
+    "intrinsic_depth.txt": FOUR,
+    "four.txt": "# fx fy cx cy\n500 520 311.5 244.25",
+    "scannet.txt": "colorWidth = 1296\nfx_color = 1170.1\nfx_depth = 500\nfy_depth = 520\nmx_color = 647.7\n"
+    "m_calibrationDepthIntrinsic = " + FOUR.replace("\n", " "),
+    "calib.txt": "cam0=[500 0 311.5; 0 520 244.25; 0 0 1]\ncam1=[500 0 342.2; 0 520 244.25; 0 0 1]\ndoffs=30.7\n"
+    "baseline=176\nwidth=640\nheight=480\nndisp=145",
+    "camera.npz": {"K": np.array(ROWS), "pose": np.eye(4)},
+    "named.npz": {"fx": np.array(500.0), "fy": np.array(520.0), "cx": np.array(311.5), "cy": np.array(244.25)},
+    "K.npy": np.array(ROWS),
+}
+
+
+def written(folder: Path, name: str, held: Any) -> Path:
+    path = folder / name
+    if name.endswith(".npz"):
+        np.savez(path, **held)
+    elif name.endswith(".npy"):
+        np.save(path, held)
+    else:
+        path.write_text(held if isinstance(held, str) else json.dumps(held))
+    return path
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_camera_is_read_from_what_programs_write(tmp_path, name):
+    camera = intrinsics_files.load_pinhole(written(tmp_path, name, LAYOUTS[name]))
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (500, 520, 311.5, 244.25)
+
+
+def test_the_camera_of_a_larger_picture_is_scaled(tmp_path):
+    depth = png16(tmp_path / "d.png", np.full((192, 256), 1500))
+    lens = written(tmp_path, "camera_matrix.csv", "1440,0,959.5\n0,1440,719.5\n0,0,1")
+    with pytest.raises(SettingError, match="about 1919 wide"):
+        rgbd.load_rgbd(depth, intrinsics=lens)
+    found, _ = rgbd.load_rgbd(depth, intrinsics=lens, intrinsics_width=1920)
+    assert isinstance(found.focal, torch.Tensor) and found.principal is not None
+    assert found.focal[0].tolist() == pytest.approx([192, 192])
+    assert found.principal[0].tolist() == pytest.approx([127.5, 95.5])
+    told = written(tmp_path, "c.json", {"w": 1920, "h": 1440, "fx": 1440, "fy": 1440, "cx": 959.5, "cy": 719.5})
+    again, _ = rgbd.load_rgbd(depth, intrinsics=told)
+    assert again.principal is not None and torch.equal(again.principal, found.principal)
+
+
+@pytest.mark.parametrize(
+    ("name", "held", "said"),
+    [
+        ("a.json", {"pose": [1] * 16}, "no camera"),
+        ("a.json", "{" * 5000, "cannot be read"),
+        ("a.json", {"a": {"fx": 1, "cx": 2, "cy": 3}, "b": {"fx": 2, "cx": 2, "cy": 3}}, "2 cameras that differ"),
+        ("a.txt", "0 0 0\n0 0 0\n0 0 1", "no camera"),
+        ("a.txt", "hello", "no camera"),
+        ("a.npz", {"other": np.eye(3)}, "no camera"),
+        ("a.json", "[" * 200_000, "cannot be read"),
+    ],
+)
+def test_a_file_without_a_camera_is_refused_in_words(tmp_path, name, held, said):
+    with pytest.raises(PictureError, match=said):
+        intrinsics_files.load_pinhole(written(tmp_path, name, held))
+
+
+def test_a_camera_of_another_shape_is_refused(tmp_path):
+    depth = png16(tmp_path / "d.png", np.full((192, 256), 1500))
+    lens = {"w": 1920, "h": 1080, "fx": 1440, "fy": 1440, "cx": 959.5, "cy": 539.5}
+    with pytest.raises(SettingError, match="shapes differ"):
+        rgbd.load_rgbd(depth, intrinsics=written(tmp_path, "c.json", lens))
+
+
+@pytest.mark.field
+def test_a_real_lidar_frame(field_data):
+    depth, _ = rgbd.load_rgbd(field_data / "lidar_arkit.png")
+    assert depth.values.shape == (1, 192, 256)
+    assert float(depth.metres().min()) == pytest.approx(1.566, abs=1e-5)
+    assert float(depth.metres().max()) == pytest.approx(3.512, abs=1e-5)
+
+
+# ------------------------------------------------------------------------------ nodes
+
+
+def test_the_nodes_take_a_camera_from_a_file(comfy_folders):
+    from fathom.nodes.geometry import FathomDepthToNormals
+    from fathom.nodes.sensors import FathomRGBDDepth
+
+    png16(comfy_folders / "input" / "d.png", np.full((480, 640), 1500))
+    written(comfy_folders / "input", "camera.json", LAYOUTS["plain.json"])
+    listed, settings = FathomRGBDDepth.INPUT_TYPES()["optional"]["intrinsics"]
+    assert listed == ["none", "camera.json"] and settings["default"] == "none"
+    depth, *_ = FathomRGBDDepth().execute("d.png", 1000.0, intrinsics="camera.json")
+    assert depth.camera()[0].tolist() == [500, 520, 311.5, 244.25]
+    without, *_ = FathomRGBDDepth().execute("d.png", 1000.0)
+    _, normals = FathomDepthToNormals().execute(without, "geometry", "opengl", intrinsics="camera.json")
+    assert float(normals.vectors[..., 2].min()) > 0.999
 
 
 def test_files_come_from_comfyui_s_folders_only(comfy_folders):

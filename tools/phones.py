@@ -289,7 +289,7 @@ def _photo(
     depth = _google_depth(pixels, told, name) if "google" in told else _described(pixels, told, name)
     focal, principal, how = _lens(told, photo, pixels, orientation)
     told |= {"kind": depth.kind, "size": [pixels.shape[1], pixels.shape[0]], "focal_from": how}
-    told["focal"] = float(focal[0, 0]) if isinstance(focal, Tensor) else focal
+    told["focal"] = focal
     depth = replace(depth, focal=focal, principal=principal, source=name)
     if told.get("MeasureType", "").lower() == "opticray":
         depth = _along_axis(depth, name)
@@ -426,7 +426,7 @@ def _along_axis(depth: Depth, name: str) -> Depth:
 
 def _lens(
     told: dict[str, Any], photo: Any, pixels: Tensor, orientation: int
-) -> tuple[float | Tensor | None, Tensor | None, str]:
+) -> tuple[float | None, Tensor | None, str]:
     """Focal length and principal point in pixels of the upright depth map, and where they come from."""
     height, width = pixels.shape
     longest = max(height, width)

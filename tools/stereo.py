@@ -178,9 +178,9 @@ def _measure_smaller(cv2: Any, left: Any, right: Any, inside: Any, low: int, hig
     """The same, found in copies of 1/scale of the size."""
     height, width = left.shape[:2]
     size = width // scale, height // scale
-    small = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (left, right)]
+    one, two = (cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (left, right))
     within = cv2.resize(inside.astype("uint8"), size, interpolation=cv2.INTER_NEAREST).astype(bool)
-    disparity, valid = _measure(cv2, *small, within, low // scale - 1, -(-high // scale) + 1)
+    disparity, valid = _measure(cv2, one, two, within, low // scale - 1, -(-high // scale) + 1)
     grown = cv2.resize(disparity, (width, height), interpolation=cv2.INTER_NEAREST) * (width / size[0])
     return grown, cv2.resize(valid.astype("uint8"), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
 
@@ -256,12 +256,13 @@ def _robust_plane(x: Any, y: Any, off: Any) -> tuple[float, float, float] | None
             best = near
     if best.sum() < max(30, 0.4 * len(x)):
         return None
-    for _ in range(3):
-        plane = np.linalg.lstsq(design[best], off[best], rcond=None)[0]
-        best = np.abs(design @ plane - off) < 1.0
-        if best.sum() < 30:
+    shift, turn, stretch = np.linalg.lstsq(design[best], off[best], rcond=None)[0]
+    for _ in range(2):
+        near = np.abs(design @ (shift, turn, stretch) - off) < 1.0
+        if near.sum() < 30:
             return None
-    return float(plane[0]), float(plane[1]), float(plane[2])
+        shift, turn, stretch = np.linalg.lstsq(design[near], off[near], rcond=None)[0]
+    return float(shift), float(turn), float(stretch)
 
 
 def _even_exposure(left: Any, right: Any, told: list[str]) -> Any:
@@ -288,13 +289,13 @@ def _search_range(cv2: Any, left: Any, right: Any) -> tuple[int, int]:
 
     width = left.shape[1]
     scale = min(1.0, _COARSE / width)
-    small = [
+    one, two = (
         p if scale == 1 else cv2.resize(p, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         for p in (left, right)
-    ]
-    reach = max(8, small[0].shape[1] // 2 - 8)
-    whole = np.ones(small[0].shape[:2], bool)
-    disparity, valid = _match(cv2, *small, whole, -reach, reach)
+    )
+    reach = max(8, one.shape[1] // 2 - 8)
+    whole = np.ones(one.shape[:2], bool)
+    disparity, valid = _match(cv2, one, two, whole, -reach, reach)
     valid = _without_speckles(cv2, disparity, valid, 40)
     if valid.sum() < 0.01 * valid.size:
         return 0, max(16, width // 8)

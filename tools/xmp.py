@@ -40,7 +40,7 @@ class Element:
 
     def every(self) -> Iterator[Element]:
         """Itself and all that it holds, in the file's order."""
-        waiting = [self]
+        waiting: list[Element] = [self]
         while waiting:
             element = waiting.pop()
             yield element

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import random
 import struct
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fathom import PictureError, SettingError
+from fathom import FathomError, PictureError, SettingError
 from fathom.tools import jpeg, phones, xmp
 
 # ------------------------------------------------------------------------------ HEIC
@@ -431,6 +432,29 @@ def test_a_truncated_jpeg_is_refused_in_words(tmp_path, keep):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(PictureError, match=r"a\.jpg"):
         phones.load_phone_depth(path)
+
+
+def test_damaged_files_are_refused_in_words_or_read(tmp_path):
+    pytest.importorskip("pillow_heif")
+    sources = [
+        iphone_jpeg(tmp_path / "a.jpg", apple_xmp(0.25, 3.5, "relative", extra=INTRINSICS)),
+        lens_blur(tmp_path / "b.jpg", gdepth(RAMP[:48], "RangeInverse", "m")),
+        dynamic_depth(tmp_path / "c.jpg"),
+        phone(tmp_path / "d.heic", apple_xmp(0.25, 3.5, "relative", extra=INTRINSICS)),
+    ]
+    chance, refused = random.Random(1), 0
+    for turn in range(200):
+        source = sources[turn % 4]
+        raw = bytearray(source.read_bytes())
+        for _ in range(chance.choice((1, 1, 4))):
+            at = chance.randrange(min(len(raw), chance.choice((400, 2000))))
+            raw[at : at + chance.choice((1, 1, 7))] = bytes([chance.randrange(256)])
+        (tmp_path / f"x{source.suffix}").write_bytes(raw)
+        try:
+            assert phones.load_phone_depth(tmp_path / f"x{source.suffix}").depth.to_image().isfinite().all()
+        except FathomError:
+            refused += 1
+    assert 50 < refused < 200
 
 
 # ------------------------------------------------------------------------------ two views

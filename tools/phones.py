@@ -7,14 +7,16 @@ import binascii
 import io
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import PictureError, SettingError
+from ..errors import FathomError, PictureError, SettingError
 from ..signals import Depth
 from ..signals.depth import depth_from_metres
 from . import jpeg, xmp
@@ -86,16 +88,17 @@ def _load_heic(raw: bytes, name: str) -> PhonePhoto:
         heif: Any = pillow_heif.open_heif(raw)
         maps = heif.info.get("depth_images") or []
         group = None if maps else stereo_group(raw)
-        if group is not None and len(heif) >= 2:
-            return _spatial(heif, group, name)
+        pair = _spatial(heif, group, name) if group is not None and len(heif) >= 2 else None
         photo = heif.to_pillow() if maps else None
         pixels = _levels(maps[0].to_pillow()) if maps else None
-    except PictureError:
+    except FathomError:
         raise
-    except (OSError, ValueError, EOFError, SyntaxError, RuntimeError, OverflowError) as error:
+    except Exception as error:  # whatever the decoder says of damaged bytes
         raise PictureError(
             f"{name} cannot be read as HEIC, it is damaged or of another type: {error}. What can be read: {READABLE}."
         ) from error
+    if pair is not None:
+        return pair()
     if photo is None or pixels is None:
         raise PictureError(f"{name} holds no depth. It holds {_inventory(heif)}. Phones store depth in portrait mode.")
     bits = 8 if pixels.dtype == torch.uint8 else 16
@@ -105,8 +108,8 @@ def _load_heic(raw: bytes, name: str) -> PhonePhoto:
     return _photo(photo, pixels, told, orientation, name)
 
 
-def _spatial(heif: Any, group: StereoGroup, name: str) -> PhonePhoto:
-    """A spatial photo: depth by matching its two views."""
+def _spatial(heif: Any, group: StereoGroup, name: str) -> Callable[[], PhonePhoto]:
+    """What matches the two views of a spatial photo."""
     items = sorted((group.left, group.right))
     # Pictures come in the order of their numbers, as far as no other picture stands between them.
     left, right = (heif[items.index(item)].to_pillow() for item in (group.left, group.right))
@@ -117,7 +120,7 @@ def _spatial(heif: Any, group: StereoGroup, name: str) -> PhonePhoto:
     offset = 0.0
     if focal is not None and None not in (lens.centre_x, group.lenses[1].centre_x):
         offset = ((group.lenses[1].centre_x or 0) - (lens.centre_x or 0)) * left.width
-    return _matched(left, right, told, focal, group.baseline, offset, name, lens)
+    return partial(_matched, left, right, told, focal, group.baseline, offset, name, lens)
 
 
 def _matched(
@@ -145,7 +148,7 @@ def _matched(
 
 
 def _load_jpeg(raw: bytes, name: str) -> PhonePhoto:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
         photo = _decoded(raw)
@@ -153,21 +156,22 @@ def _load_jpeg(raw: bytes, name: str) -> PhonePhoto:
         found = jpeg.frames(raw)
         packets = jpeg.properties(raw)
         stereo = [f for f in found if f.kind == jpeg.DISPARITY]
-        if len(stereo) >= 2:
-            return _multi_picture(stereo, photo, name)
+        pair = _multi_picture(stereo, photo, name) if len(stereo) >= 2 else None
         told, pixels, sure = _google(packets, raw, name)
-        if pixels is None:
+        if pixels is None and pair is None:
             told, pixels = _apple_frame(found, raw)
-        if pixels is None:
-            raise PictureError(
-                f"{name} holds no depth: it is a JPEG of {photo.width}x{photo.height} with {max(1, len(found))} "
-                f"picture{'s' * (len(found) > 1)}. What can be read: {READABLE}."
-            )
         before, photo = (photo.width, photo.height), ImageOps.exif_transpose(photo)
-    except PictureError:
+    except FathomError:
         raise
-    except (OSError, ValueError, EOFError, SyntaxError, OverflowError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever the decoder says of damaged bytes
         raise PictureError(f"{name} cannot be read as JPEG, it is damaged: {error}.") from error
+    if pair is not None:
+        return pair()
+    if pixels is None:
+        raise PictureError(
+            f"{name} holds no depth: it is a JPEG of {before[0]}x{before[1]} with {max(1, len(found))} "
+            f"picture{'s' * (len(found) > 1)}. What can be read: {READABLE}."
+        )
     turns = _QUARTERS.get(orientation, 0)
     height, width = pixels.shape
     if turns and (width > height) == (before[0] > before[1]):
@@ -188,8 +192,8 @@ def _decoded(raw: bytes) -> Any:
     return image
 
 
-def _multi_picture(stereo: list[jpeg.Frame], photo: Any, name: str) -> PhonePhoto:
-    """A stereo picture of several JPEG frames, the left one first (CIPA DC-007)."""
+def _multi_picture(stereo: list[jpeg.Frame], photo: Any, name: str) -> Callable[[], PhonePhoto]:
+    """What matches a stereo picture of several JPEG frames, the left one first (CIPA DC-007)."""
     if all(f.number for f in stereo):
         stereo = sorted(stereo, key=lambda f: f.number)
     left, right = (_decoded(f.data) for f in stereo[:2])
@@ -199,7 +203,7 @@ def _multi_picture(stereo: list[jpeg.Frame], photo: Any, name: str) -> PhonePhot
     baseline = next((f.baseline for f in stereo if f.baseline), None)
     told = {"stereo": "multi-picture", "focal": focal, "baseline": baseline}
     # Such cameras shift their views so that some distance has no disparity, by an amount that they do not tell.
-    return _matched(left, right, told, focal, None, 0.0, name)
+    return partial(_matched, left, right, told, focal, None, 0.0, name)
 
 
 def _apple_frame(found: list[jpeg.Frame], raw: bytes) -> tuple[dict[str, Any], Tensor | None]:

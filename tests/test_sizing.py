@@ -80,9 +80,31 @@ def test_8_bit_filters_equal_opencvs_bit_for_bit(source, filter):
             continue  # cv2 reads outside so small a picture in another way
         flag = {"area": cv2.INTER_AREA, "lanczos4": cv2.INTER_LANCZOS4, "bilinear_cv": cv2.INTER_LINEAR}[filter]
         theirs = cv2.resize(levels, target[::-1], interpolation=flag)
-        off = np.abs(in_8_bits(pixels, target, filter).astype(int) - theirs)
-        # An exact half is rounded by the order in which float32 sums were taken.
-        assert off.max() <= (filter == "area") and (off > 0).mean() <= 1e-3, target
+        np.testing.assert_array_equal(in_8_bits(pixels, target, filter), theirs, err_msg=str(target))
+
+
+@pytest.mark.parametrize("source", [(720, 480), (600, 800), (100, 150)])
+def test_areas_that_fall_on_half_a_level_are_rounded_as_opencv_does(source):
+    import cv2
+
+    levels, pixels = picture(*source)
+    scale = 504 / max(source) if max(source) > 504 else 0.93
+    target = round(source[0] * scale), round(source[1] * scale)
+    theirs = cv2.resize(levels, target[::-1], interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(in_8_bits(pixels, target, "area"), theirs)
+
+
+@pytest.mark.parametrize("source", [size for size in SOURCES if min(size) > 4])
+def test_the_8_bit_cubic_filter_equals_opencvs(source):
+    import cv2
+
+    if int(cv2.__version__.split(".")[0]) < 5:
+        pytest.skip("cv2 before 5 has other weights")
+    levels, pixels = picture(*source)
+    for target in TARGETS:
+        theirs = cv2.resize(levels, target[::-1], interpolation=cv2.INTER_CUBIC)
+        off = np.abs(in_8_bits(pixels, target, "bicubic_cv").astype(int) - theirs)
+        assert off.max() <= 1 and (off > 0).sum() <= max(3, 5e-5 * off.size), target
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -32,9 +32,9 @@ _PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and torch.compile,
 @dataclass
 class Checkpoint:
     """A checkpoint, read. tensors: by name, wrapper and uniform prefix taken off; on torch's meta device where shapes
-    alone were asked for. config: config.json of a Hugging Face style folder. layout: what the source or the file's
-    name says; None = tell by the keys. wrapper: the outer keys taken off, as in "model". metadata: of a safetensors
-    file.
+    alone were asked for. config: config.json of a Hugging Face style folder, or "model_config" beside the weights in a
+    torch file. layout: what the source or the file's name says; None = tell by the keys. wrapper: the outer keys taken
+    off, as in "model". metadata: of a safetensors file.
     """
 
     path: Path
@@ -103,6 +103,8 @@ def read(weights: Found | str | Path) -> Checkpoint:
     elif empty := next((key for key, tensor in tensors.items() if tensor.is_meta), None):
         raise WeightsError(f"{path}: {empty} was saved without its values (on torch's meta device). Fetch it again.")
     config = read_json(found.config_file) if found.config_file else None
+    if config is None and isinstance(held, Mapping) and isinstance(held.get("model_config"), dict):
+        config = held["model_config"]
     return Checkpoint(path, tensors, config, wrapper, found.layout, found if found is weights else None, metadata)
 
 
@@ -146,7 +148,8 @@ def _content(path: Path, file: BinaryIO, head: bytes, size: int, metadata: dict[
         if looks_like_safetensors(head):
             entries, about = read_header(file)
             metadata.update(about)
-            return shapes_alone(entries) if _shapes_only.get() is not None else read_tensors(file, entries)
+            tensors = shapes_alone(entries) if _shapes_only.get() is not None else read_tensors(file, entries)
+            return _with_aliases(tensors, about)
         zipped = head.startswith(b"PK\x03\x04")
         if zipped:
             _check_listing(path, file)
@@ -195,6 +198,15 @@ def _torch_load(file: BinaryIO | str, **how: Any) -> Any:
 
 
 _allowing = threading.Lock()
+
+
+def _with_aliases(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Tensor]:
+    """A tensor that a model holds under several names is written once; the metadata tell {other name: written name},
+    as safetensors.torch.save_model does it."""
+    for other, written in metadata.items():
+        if written in tensors:
+            tensors.setdefault(other, tensors[written])
+    return tensors
 
 
 def _unreadable(path: Path, size: int, error: Exception) -> WeightsError:

@@ -43,18 +43,22 @@ def vision_transformer(
 
 
 def run_blocks(
-    vit: Any, pixels: Tensor, taps: Sequence[int], place: Callable[[Tensor, Size], Tensor]
+    vit: Any,
+    pixels: Tensor,
+    taps: Sequence[int],
+    place: Callable[[Tensor, Size], Tensor],
+    blocks: int | None = None,
 ) -> tuple[list[Tensor], Size]:
     """The tokens (B,1+h*w,C), class token first, behind each block in `taps`, and the grid (h, w).
 
-    place: gives the position table (1,1+n*n,C) for a grid.
+    place: gives the position table (1,1+n*n,C) for a grid. blocks: how many of the transformer's run, None = all.
     """
     patches = vit.patch_embed.proj(pixels)
     grid = (patches.shape[-2], patches.shape[-1])
     first = vit.cls_token.expand(len(patches), -1, -1)
     x = torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + place(vit.pos_embed, grid)
     kept = []
-    for number, block in enumerate(vit.blocks):
+    for number, block in enumerate(vit.blocks[:blocks]):
         x = block(x)
         if number in taps:
             kept.append(x)
@@ -117,21 +121,25 @@ class Fusion(nn.Module):
 class Scratch(nn.Module):
     """Four maps of 4, 2, 1 and 1/2 times the patch grid to one of 8 times, `features` channels."""
 
-    refinenet4: Fusion
-
     def __init__(self, channels: Sequence[int], features: int) -> None:
         super().__init__()
+        self.features = features
         for level, width in enumerate(channels, 1):
             self.add_module(f"layer{level}_rn", nn.Conv2d(width, features, 3, padding=1, bias=False))
-            self.add_module(f"refinenet{level}", Fusion(features, merges=level < 4))
+        self.add_branch("")
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+    def add_branch(self, ending: str) -> None:
+        """Further fusions over the same maps, their names with this ending; see `forward`."""
+        for level in range(1, 5):
+            self.add_module(f"refinenet{level}{ending}", Fusion(self.features, merges=level < 4))
+
+    def forward(self, maps: Sequence[Tensor], branch: str = "") -> Tensor:
         even = [getattr(self, f"layer{level}_rn")(x) for level, x in enumerate(maps, 1)]
         height, width = even[0].shape[-2:]
         sizes = [(2 * height, 2 * width), *((x.shape[-2], x.shape[-1]) for x in even[:3])]
-        path = self.refinenet4(None, even[3], sizes[3])
-        for level in (3, 2, 1):
-            path = getattr(self, f"refinenet{level}")(path, even[level - 1], sizes[level - 1])
+        path = None
+        for level in (4, 3, 2, 1):
+            path = getattr(self, f"refinenet{level}{branch}")(path, even[level - 1], sizes[level - 1])
         return path
 
 

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 DATA = Path(__file__).parent / "data"
@@ -36,13 +37,59 @@ def published(layout: str, folder: Path) -> Path:
     state = {name: torch.from_numpy(value) for name, value in fill.state_dict(manifest, 0).items()}
     if not layout.endswith(".safetensors"):
         path = folder / Path(layout).name
-        torch.save({manifest["wrapper"]: state} if manifest["wrapper"] else state, path)
+        beside = manifest.get("wrapper_extra", {})
+        torch.save({**beside, manifest["wrapper"]: state} if manifest["wrapper"] else state, path)
         return path
     from safetensors.torch import save_file
 
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(state, folder / "model.safetensors", metadata=manifest.get("metadata") or {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(manifest["config"]))
     return folder
+
+
+def published_shapes(layout: str) -> dict[str, tuple[int, ...]]:
+    """The names and shapes in the file whose layout is `layout`."""
+    with gzip.open(DATA / f"{layout}.json.gz") as stream:
+        return {name: tuple(tensor["shape"]) for name, tensor in json.load(stream)["tensors"].items()}
+
+
+def goldens(family: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What the official code gave for each file, picture and size of data/<family>: what was done, and every 16th row
+    and column of each of its results."""
+    folder = DATA / family
+    with np.load(folder / "goldens.npz") as kept:
+        arrays = dict(kept)
+    described = json.loads((folder / "goldens.json").read_text())
+    return [
+        (about, {name: arrays[f"{number}.{name}"] for name in about["outputs"]})
+        for number, about in enumerate(described)
+    ]
+
+
+def golden_input(about: dict[str, Any]) -> torch.Tensor:
+    """The network's input of a raw golden, (1,3,h,w)."""
+    pixels = fill.field(*about["input"])
+    if about["after"]:
+        assert about["after"] == "/ 4 + 0.5"
+        pixels = pixels / 4 + 0.5
+    assert fill.sha(pixels) == about["sha256"]
+    return torch.from_numpy(pixels)[None]
+
+
+def assert_golden(ours: Any, golden: Any, about: dict[str, Any], name: str, most: float) -> None:
+    """`ours` is the official result but for `most` of its range."""
+    expected = about["outputs"][name]
+    ours = np.asarray(ours, dtype=np.float64)
+    assert list(ours.shape) == expected["shape"], name
+    step = (16, 16) if expected["layout"] in ("hw", "hwc") else ()
+    thin = ours[tuple(slice(None, None, n) for n in step)]
+    finite = np.isfinite(golden)
+    scale = (expected["max"] - expected["min"]) or 1.0
+    off = float(np.abs(thin[finite] - golden[finite]).max() / scale)
+    assert off <= most, (about["file"], about["kind"], name, off)
+    if np.isfinite(golden).all() and np.isfinite(ours).all():
+        for end in ("mean", "std", "min", "max"):
+            assert abs(float(getattr(ours, end)()) - expected[end]) / scale <= most, (about["file"], name, end)
 
 
 def lively(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -153,7 +153,10 @@ class Encoder(nn.Module):
             project(x[:, 1:].transpose(1, 2).unflatten(2, grid))
             for x, project in zip(tokens, self.output_projections, strict=True)
         ]
-        return sum(maps[1:], maps[0]), tokens[-1][:, 0]
+        total = maps[0]
+        for other in maps[1:]:
+            total = total + other
+        return total, tokens[-1][:, 0]
 
 
 class MoGeNetwork(nn.Module):
@@ -178,7 +181,7 @@ class MoGeNetwork(nn.Module):
     def forward(self, pixels: Tensor, num_tokens: int = TOKENS, size: Size | None = None) -> dict[str, Tensor]:
         height, width = pixels.shape[-2:]
         grid = token_grid(height, width, num_tokens)
-        inside = self.encoder.output_projections[0].weight.dtype
+        inside = next(self.parameters()).dtype
         small = resize(pixels, (grid[0] * PATCH, grid[1] * PATCH), "bilinear_aa").to(inside)
         tokens, token = self.encoder(small)
         maps = self.neck(self._inputs(tokens, width / height))

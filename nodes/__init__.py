@@ -5,7 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..annotator import host
-from . import bundle, completion, depth_io, depth_tools, dropin, estimate, geometry, inspector, regions, sensors
+from . import (
+    bundle,
+    completion,
+    depth_io,
+    depth_tools,
+    dropin,
+    estimate,
+    geometry,
+    inspector,
+    one_pass,
+    regions,
+    sensors,
+)
 
 NODES: tuple[type, ...] = (
     *estimate.NODES,
@@ -17,6 +29,7 @@ NODES: tuple[type, ...] = (
     *sensors.NODES,
     *completion.NODES,
     *bundle.NODES,
+    *one_pass.NODES,
 )
 _DROP_INS = dropin.free(host.holds_node)
 

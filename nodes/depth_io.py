@@ -210,12 +210,21 @@ class FathomDepthFromGeometry(Node):
     """The depth of ComfyUI's own geometry nodes."""
 
     DISPLAY_NAME = "Fathom Depth from Geometry"
-    DESCRIPTION = "Takes the depth of ComfyUI's own Depth Anything 3 and MoGe nodes, with its metres, holes and lens."
+    DESCRIPTION = (
+        "Takes the depth of ComfyUI's own Depth Anything 3 and MoGe nodes, with its metres, holes, lens and "
+        "confidence, and MoGe's normals and the sky. With both connected, Depth Anything 3 takes MoGe's lens for its "
+        "metres."
+    )
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["da3", "depth anything 3", "moge", "geometry to depth", "metric depth"]
-    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE")
-    RETURN_NAMES = ("depth", "image")
-    OUTPUT_TOOLTIPS = ("The depth, for Fathom's depth tools.", "The depth as a picture, near is white.")
+    RETURN_TYPES = ("FATHOM_DEPTH", "IMAGE", "FATHOM_NORMALS", "MASK")
+    RETURN_NAMES = ("depth", "image", "normals", "sky")
+    OUTPUT_TOOLTIPS = (
+        "The depth, for Fathom's depth tools.",
+        "The depth as a picture, near is white.",
+        "MoGe 2's normals.",
+        "How likely each pixel is sky, from Depth Anything 3 Mono and Metric.",
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -225,21 +234,71 @@ class FathomDepthFromGeometry(Node):
                     ["metres", "relative"],
                     {
                         "default": "metres",
-                        "tooltip": "What the model's distances are; the geometry does not say it. metres: Depth "
-                        "Anything 3 Metric, MoGe 2. relative: Depth Anything 3 Small, Base, Mono, MoGe 1, panoramas.",
+                        "tooltip": "What the model's distances are; the geometry does not say it. metres: MoGe 2, and "
+                        "Depth Anything 3 Metric, which needs the field of view or a lens. relative: Depth Anything 3 "
+                        "Small, Base, Mono, MoGe 1, panoramas.",
                     },
                 ),
             },
             "optional": {
                 "da3_geometry": ("DA3_GEOMETRY", {"tooltip": "From Run Depth Anything 3."}),
-                "moge_geometry": ("MOGE_GEOMETRY", {"tooltip": "From Run MoGe Inference. Connect one of the two."}),
+                "moge_geometry": ("MOGE_GEOMETRY", {"tooltip": "From Run MoGe Inference."}),
+                "field_of_view": number(
+                    0.0, 0.0, 179.0, 0.1, "Horizontal field of view in degrees, for Depth Anything 3. " + UNKNOWN
+                ),
+                "lens": depth_input(
+                    "A depth of the same picture whose lens is taken, such as one with EXIF or MoGe's."
+                ),
+                "near": metres("closest", "one known distance makes relative depth metric."),
+                "far": metres("farthest", "one known distance makes relative depth metric."),
+                "process_res": advanced(
+                    (
+                        "INT",
+                        {
+                            "default": 504,
+                            "min": 14,
+                            "max": 4096,
+                            "tooltip": "The longest side that Depth Anything 3 saw: the resolution of Run Depth "
+                            "Anything 3. Its metres depend on it.",
+                        },
+                    )
+                ),
             },
         }
 
-    def execute(self, units: str, da3_geometry: Any = None, moge_geometry: Any = None) -> tuple[Depth, Any]:
+    def execute(
+        self,
+        units: str,
+        da3_geometry: Any = None,
+        moge_geometry: Any = None,
+        field_of_view: float = 0.0,
+        lens: Depth | None = None,
+        near: float = 0.0,
+        far: float = 0.0,
+        process_res: int = 504,
+    ) -> tuple[Depth, Any, Any, Any]:
+        taken = moge_geometry if da3_geometry is None else da3_geometry
+        convert.check_geometry(taken)
+        count, _, width = taken["depth"].shape
+        focal = None
+        if field_of_view:
+            focal = convert.focal_from_view(field_of_view, width)
+        elif lens is not None:
+            focal = convert.focal_at(lens, width, count)
+        elif da3_geometry is not None and moge_geometry is not None:
+            focal = convert.focal_at(convert.depth_from_geometry(moge_geometry, "relative"), width, count)
         made: Any = convert.depth_from_geometry
-        depth = made(moge_geometry if da3_geometry is None else da3_geometry, units)
-        return depth, depth.to_image()
+        depth = made(taken, units, focal, process_res, near or None, far or None)
+        normals = None if moge_geometry is None else convert.normals_from_geometry(moge_geometry)
+        sky = taken.get("sky")
+        return (
+            depth,
+            depth.to_image(),
+            host.blocked("This geometry has no normals: they come from MoGe 2.") if normals is None else normals,
+            host.blocked("This geometry tells no sky: Depth Anything 3 Mono and Metric do.")
+            if sky is None
+            else sky.float().clamp(0, 1),
+        )
 
 
 class FathomSaveDepth(Node):

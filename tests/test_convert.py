@@ -22,6 +22,9 @@ from fathom.tools.convert import (
     depth_from_numbers,
     depth_to_image,
     disparity,
+    focal_at,
+    focal_from_view,
+    normals_from_geometry,
     numbers_to_image,
     parse_points,
     to_metric,
@@ -133,6 +136,22 @@ def test_files_of_fathom_need_no_meaning(tmp_path: Path) -> None:
         depth_from_file(tmp_path / "d.npz", "metric")
 
 
+def test_a_depth_up_to_one_factor_needs_one_known_distance() -> None:
+    metres = torch.linspace(2, 9, 40).reshape(1, 5, 8)
+    depth = Depth(7 / metres, "scale_inverse")
+    by_point = to_metric(depth, points=[(3, 2, float(metres[0, 2, 3]))])
+    for metric, _ in (to_metric(depth, near=2.0), to_metric(depth, far=9.0), by_point):
+        assert metric.kind == "metric"
+        torch.testing.assert_close(metric.metres(), metres)
+    fitted, fit = to_metric(depth, points=[(0, 0, 2.0), (7, 4, 9.0)])
+    torch.testing.assert_close(fitted.metres(), metres)
+    assert fit is not None and fit.space == "inverse" and fit.offset == [0.0]
+    with pytest.raises(SettingError, match="at least one point"):
+        to_metric(depth, points=[])
+    with pytest.raises(SettingError, match="at least two points"):
+        to_metric(Depth(7 / metres, "affine_inverse"), points=[(0, 0, 2.0)])
+
+
 # ---------------------------------------------------------------------------------------------- geometries
 
 
@@ -148,7 +167,7 @@ def test_moge_geometry() -> None:
     assert torch.allclose(depth.metres()[mask], metres[mask])
     assert isinstance(depth.focal, torch.Tensor) and depth.focal.tolist() == pytest.approx([7.2, 7.2])
     relative = depth_from_geometry(given, "relative")
-    assert relative.kind == "affine_inverse" and torch.equal(relative.values, depth.values)
+    assert relative.kind == "scale_inverse" and torch.equal(relative.values, depth.values)
 
 
 def test_moge_panorama_has_no_metres() -> None:
@@ -158,21 +177,56 @@ def test_moge_panorama_has_no_metres() -> None:
     assert depth_from_geometry(given, "relative").focal is None
 
 
-def test_da3_geometry() -> None:
-    metres = torch.rand(2, 6, 8) + 1
+def test_da3_metres_need_the_focal_length_of_what_the_network_saw() -> None:
+    numbers = torch.rand(2, 6, 8) + 1
     sky = torch.zeros(2, 6, 8)
     sky[:, 0] = 0.9
-    depth = depth_from_geometry({"depth": metres, "mode": "mono", "sky": sky, "image": None})
-    assert bool(depth.metres()[:, 0].isinf().all()) and torch.allclose(depth.metres()[:, 1:], metres[:, 1:])
+    given = {"depth": numbers, "mode": "mono", "sky": sky, "image": None}
+    with pytest.raises(SignalError, match="known focal length: give the field of view"):
+        depth_from_geometry(given)
+    assert depth_from_geometry(given, "relative").kind == "scale_inverse"
+    # At 60 degrees 504 pixels have a focal length of 436, and 6 rows became 378.
+    depth = depth_from_geometry(given, focal=focal_from_view(60.0, 8))
+    assert depth.kind == "metric" and bool(depth.metres()[:, 0].isinf().all())
+    torch.testing.assert_close(depth.metres()[:, 1:], numbers[:, 1:] * (252 / math.tan(math.pi / 6) / 300))
+    assert torch.allclose(torch.as_tensor(depth.focal), torch.tensor(4 / math.tan(math.pi / 6)))
+    # 6 rows of 252 columns would be 189, which lies between 182 and 196.
+    halved = depth_from_geometry(given, focal=focal_from_view(60.0, 8), longest=252)
+    share = (252 / 8 + 196 / 6) / (504 / 8 + 378 / 6)
+    torch.testing.assert_close(halved.metres()[:, 1:], depth.metres()[:, 1:] * share)
+    with pytest.raises(SettingError, match="between 0 and 180"):
+        focal_from_view(180.0, 8)
+
+
+def test_da3_multiview_has_a_lens_and_confidence_but_no_metres() -> None:
+    numbers = torch.rand(2, 6, 8) + 1
     # The network saw 504 pixels of width: its focal length is given for them.
     lens = torch.tensor([[400.0, 0, 252], [0, 400, 189], [0, 0, 1]]).expand(1, 2, 3, 3)
-    given = {"depth": metres, "mode": "multiview", "confidence": torch.ones(2, 6, 8), "intrinsics": lens}
+    sure = torch.rand(2, 6, 8) + 1
+    given = {"depth": numbers, "mode": "multiview", "confidence": sure, "intrinsics": lens}
     with pytest.raises(SignalError, match="relative"):
         depth_from_geometry(given)
     relative = depth_from_geometry(given, "relative")
     assert isinstance(relative.focal, torch.Tensor) and relative.focal.tolist() == pytest.approx([400 * 8 / 504] * 2)
+    assert relative.confidence is not None and torch.equal(relative.confidence, sure)
+    torch.testing.assert_close(focal_at(relative, 16), 2 * relative.focal)
     identity = torch.eye(3).expand(1, 2, 3, 3)
-    assert depth_from_geometry({**given, "intrinsics": identity}, "relative").focal is None
+    bare = depth_from_geometry({**given, "intrinsics": identity}, "relative")
+    assert bare.focal is None
+    with pytest.raises(SignalError, match="no lens to take"):
+        focal_at(bare, 8)
+    # One known distance is what a factor needs.
+    metric = depth_from_geometry(given, near=3.0)
+    assert metric.kind == "metric" and float(metric.metres()[0].min()) == pytest.approx(3.0)
+
+
+def test_moge_normals_turn_to_the_viewer() -> None:
+    vectors = torch.tensor([0.6, 0.0, -0.8]).repeat(1, 4, 5, 1)
+    vectors[0, 0, 0] = 0
+    normals = normals_from_geometry({"depth": torch.ones(1, 4, 5), "normal": vectors})
+    assert normals is not None and normals.valid is not None and int((~normals.valid).sum()) == 1
+    torch.testing.assert_close(normals.vectors[0, 1, 1], torch.tensor([0.6, 0.0, 0.8]))
+    assert normals_from_geometry({"depth": torch.ones(1, 4, 5)}) is None
 
 
 @pytest.mark.parametrize("bad", [None, {}, {"depth": None}, {"points": torch.ones(1)}])

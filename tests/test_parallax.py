@@ -97,6 +97,13 @@ def test_affine_inverse_moves_as_metric_does_when_the_wall_is_far_away():
     assert (told[0, ..., 0] > 0.9).nonzero().amin(0).tolist() == [20, 46]
 
 
+def test_a_depth_up_to_one_factor_moves_as_metric_does():
+    image, depth = card()
+    same = Depth(3 * depth.values, "scale_inverse")
+    for ours, theirs in zip(parallax(image, same, frames=3), parallax(image, depth, frames=3), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_kinds_that_cannot_move_say_so():
     image, values = picture(), torch.rand(1, HEIGHT, WIDTH)
     with pytest.raises(SignalError, match="order only"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from ..annotator.pictures import as_pictures, as_pixels
 from ..errors import PictureError, SettingError, SignalError
-from ..signals import Depth, DepthKind, DepthLook, files, foreign
+from ..signals import Depth, DepthKind, DepthLook, Normals, files, foreign
 from ..signals.depth import depth_from_metres
+from ..signals.normals import unit_vectors
 from .pixels import check_choice, check_range, match_mask, nth, together
 
 Meaning = Literal["inverse", "metric", "disparity"]
@@ -151,43 +153,141 @@ def depth_from_file(
     return depth_from_numbers(values, meaning, scale, unit, valid=valid, source=source)
 
 
-def depth_from_geometry(geometry: Mapping[str, Any], units: Literal["metres", "relative"] = "metres") -> Depth:
+CANONICAL = 300.0  # pixels: the focal length for which Depth Anything 3 Metric's numbers are metres
+
+
+def depth_from_geometry(
+    geometry: Mapping[str, Any],
+    units: Literal["metres", "relative"] = "metres",
+    focal: Tensor | None = None,
+    longest: int = 504,
+    near: float | None = None,
+    far: float | None = None,
+) -> Depth:
     """The depth in a DA3_GEOMETRY or MOGE_GEOMETRY of ComfyUI's own nodes (0.25 and later).
 
     geometry: a dict with "depth" (B,H,W), distance along the axis (panoramas: from the viewpoint), and where the
-    model gives them "mask" (B,H,W) bool, "sky" (B,H,W) probability, "intrinsics" (B,3,3) or (1,B,3,3).
-    units: the dict does not say whether its distances are metres. Depth Anything 3 Metric and MoGe 2 give "metres"
-    (metric kind); Depth Anything 3 Small, Base and Mono, MoGe 1 and panoramas are right up to one factor, "relative"
-    (affine_inverse kind). Sky is infinitely far; what the mask leaves out is not valid. The focal length comes from
-    the intrinsics, in pixels of this map.
+    model gives them "mask" (B,H,W) bool, "sky" (B,H,W) probability, "confidence" (B,H,W), "intrinsics" (B,3,3) or
+    (1,B,3,3).
+    units: the dict does not say whether its distances are metres. "metres": MoGe 2, and Depth Anything 3 Metric, whose
+    numbers become metres by the focal length (metric kind). "relative": Depth Anything 3 Small, Base and Mono, MoGe 1
+    and panoramas, right up to one factor (scale_inverse kind). Sky is infinitely far; what the mask leaves out is not
+    valid.
+    focal: (B,) or (1,), the focal length in pixels of this map's width, for a geometry without intrinsics. longest:
+    the longest side that Depth Anything 3 saw, in pixels; its metres are metres = focal length in pixels of what it
+    saw * number / 300. near, far: metres of the closest or farthest pixel, which make relative distances metric.
 
-    Raises SignalError for another dict, and when metres are asked of a geometry that cannot have them.
+    Raises SignalError for another dict, and when metres are asked of a geometry that cannot have them, or that lacks
+    the focal length that they need.
     """
     check_choice("units", units, ("metres", "relative"))
+    check_geometry(geometry)
+    distance = geometry["depth"].float()
+    moge = "points" in geometry or "mask" in geometry
+    maker = "MoGe" if moge else "Depth Anything 3"
+    known = near is not None or far is not None
+    panorama = moge and "intrinsics" not in geometry
+    if units == "metres" and not known and ("confidence" in geometry or panorama):
+        told = "a panorama" if moge else "Depth Anything 3 Small or Base"
+        raise SignalError(
+            f"this geometry comes from {told}, whose distances are not metres: choose units relative, or give the "
+            "metres of the closest pixel."
+        )
+    lens = _lens_of(geometry, distance)
+    if lens is None and focal is not None:
+        lens = focal.float().cpu().expand(len(distance)).contiguous()
+    if units == "metres" and not moge and not known:
+        distance = distance * _metres_per_number(lens, distance, longest)
+    valid = geometry["mask"].bool() if "mask" in geometry else None
+    if "sky" in geometry:
+        distance = distance.masked_fill(geometry["sky"] >= 0.5, torch.inf)
+    sure = geometry.get("confidence")
+    depth = depth_from_metres(
+        distance, valid=valid, focal=lens, source=maker, confidence=None if sure is None else sure.float()
+    )
+    if units == "relative" or known:
+        depth = replace(depth, kind="scale_inverse", look=DepthLook())
+    return to_metric(depth, near, far)[0] if known else depth
+
+
+def check_geometry(geometry: Any) -> None:
+    """Raises SignalError for what is no geometry of ComfyUI's own nodes."""
     if not isinstance(geometry, Mapping) or not isinstance(geometry.get("depth"), Tensor):
         came = ", ".join(geometry) if isinstance(geometry, Mapping) else type(geometry).__name__
         raise SignalError(f'a geometry must be a dict with a tensor "depth" (B,H,W), got {came}.')
-    metres = geometry["depth"].float()
-    count, height, width = metres.shape
-    moge = "points" in geometry or "mask" in geometry
-    maker = "MoGe" if moge else "Depth Anything 3"
-    if units == "metres" and ("confidence" in geometry or (moge and "intrinsics" not in geometry)):
-        told = "a panorama" if moge else "Depth Anything 3 Small or Base"
-        raise SignalError(f"this geometry comes from {told}, whose distances are not metres: choose units relative.")
-    valid = geometry["mask"].bool() if "mask" in geometry else None
-    if "sky" in geometry:
-        metres = metres.masked_fill(geometry["sky"] >= 0.5, torch.inf)
-    depth = depth_from_metres(metres, valid=valid, source=maker)
-    if "intrinsics" in geometry:
-        lens = geometry["intrinsics"].float().reshape(-1, 3, 3).cpu()
-        # The principal point lies in the middle, which tells the width that the numbers refer to: MoGe's is 1,
-        # Depth Anything's that of its network.
-        focal = lens[:, 0, 0] / (2 * lens[:, 0, 2]) * width
-        if len(focal) == count and bool((focal.isfinite() & (focal > 0)).all()):
-            depth = replace(depth, focal=focal)
-    if units == "relative":
-        depth = replace(depth, kind="affine_inverse", look=DepthLook())
-    return depth
+
+
+def _lens_of(geometry: Mapping[str, Any], distance: Tensor) -> Tensor | None:
+    """The focal lengths (B,) in pixels of the map's width that a geometry holds."""
+    if "intrinsics" not in geometry:
+        return None
+    lens = geometry["intrinsics"].float().reshape(-1, 3, 3).cpu()
+    # The principal point lies in the middle, which tells the width that the numbers refer to: MoGe's is 1, Depth
+    # Anything's that of its network.
+    focal = lens[:, 0, 0] / (2 * lens[:, 0, 2]) * distance.shape[-1]
+    whole = len(focal) == len(distance) and bool((focal.isfinite() & (focal > 0)).all())
+    return focal if whole else None
+
+
+def _metres_per_number(focal: Tensor | None, distance: Tensor, longest: int) -> Tensor:
+    """(B,1,1): what Depth Anything 3 Metric's numbers are multiplied by to be metres."""
+    if focal is None:
+        raise SignalError(
+            "the distances of Depth Anything 3 Metric are metres only for a known focal length: give the field of "
+            "view, or connect MoGe's geometry or a depth with a lens of the same picture. Without one choose units "
+            "relative."
+        )
+    height, width = distance.shape[-2:]
+    scale = longest / max(height, width)
+    # The network rounds both sides to whole patches.
+    rows, columns = (max(1, (round(side * scale) + 7) // 14) * 14 for side in (height, width))
+    inside = focal * (columns / width + rows / height) / 2
+    return (inside / CANONICAL).to(distance)[:, None, None]
+
+
+def focal_from_view(field_of_view: float, width: int) -> Tensor:
+    """(1,): the focal length, in pixels of a picture `width` pixels wide, of a horizontal field of view in degrees.
+
+    Raises SettingError for an angle outside 0..180.
+    """
+    if not 0 < field_of_view < 180:
+        raise SettingError(f"the field of view must lie between 0 and 180 degrees, got {field_of_view}.")
+    return torch.tensor([width / 2 / math.tan(math.radians(field_of_view) / 2)])
+
+
+def focal_at(depth: Depth, width: int, count: int | None = None) -> Tensor:
+    """(B,): the focal lengths that came with a depth, in pixels of a picture `width` pixels wide.
+
+    count: how many pictures they are for; one serves all. Raises SignalError for a depth without a focal length, and
+    for one of another number of pictures.
+    """
+    camera = depth.camera()
+    if camera is None:
+        raise SignalError(
+            f"{depth.source or 'this depth'} has no lens to take: connect one that has, such as MoGe's, or give the "
+            "field of view."
+        )
+    if count is not None and len(depth) not in (1, count):
+        raise SignalError(
+            f"the lens is that of {len(depth)} pictures, and there are {count}: give one, or one for each."
+        )
+    return camera[:, 0].cpu().expand(count or len(depth)) * (width / depth.values.shape[-1])
+
+
+def normals_from_geometry(geometry: Mapping[str, Any]) -> Normals | None:
+    """The normals in a MOGE_GEOMETRY; None where it has none, as MoGe 1 and panoramas.
+
+    The geometry's are x right, y down, z away from the viewer; length 0 is not valid.
+    """
+    vectors = geometry.get("normal")
+    if vectors is None:
+        return None
+    vectors = vectors.float()
+    valid = vectors.norm(dim=-1) > 0.5
+    if "mask" in geometry:
+        valid &= geometry["mask"].bool()
+    turned = unit_vectors(vectors) * vectors.new_tensor([1.0, -1.0, -1.0])
+    return Normals(turned, None if bool(valid.all()) else valid, "MoGe")
 
 
 # ---------------------------------------------------------------------------------------------- out
@@ -259,8 +359,8 @@ def to_metric(
     metric: as it is. affine: by `near` and `far`, the metres of the closest and farthest valid pixel of each picture;
     lone pixels far beyond all others do not count as such and take the end (`without_hot_pixels`);
     or by a least squares fit to `points`, rows (x, y, metres) with x and y in pixels of this map, at least two,
-    applied to every picture. Pixels that the fit puts behind infinity become infinitely far, those it puts at or
-    behind the camera not valid.
+    applied to every picture. scale_inverse: by one of the two, or at least one point. Pixels that the fit puts behind
+    infinity become infinitely far, those it puts at or behind the camera not valid.
 
     Raises SignalError for an ordinal depth, when nothing is given, or when points contradict the order of the depth;
     SettingError for points that are malformed or outside the picture.
@@ -445,8 +545,10 @@ def _fit(depth: Depth, points: Points) -> tuple[Depth, Fit]:
     if depth.kind == "ordinal":
         raise SignalError("an ordinal depth gives order only: no fit makes metres of it. Use an affine estimator.")
     count, height, width = depth.values.shape
-    if len(points) < 2 or any(len(p) != 3 for p in points):
-        raise SettingError(f"at least two points (x, y, metres) are needed, got {[list(p) for p in points]}.")
+    scaled = depth.kind == "scale_inverse"
+    if len(points) < 2 - scaled or any(len(p) != 3 for p in points):
+        least = "one point" if scaled else "two points"
+        raise SettingError(f"at least {least} (x, y, metres) are needed, got {[list(p) for p in points]}.")
     for x, y, metres in points:
         if not (0 <= x < width and 0 <= y < height) or not 0 < metres < float("inf"):
             raise SettingError(
@@ -458,16 +560,20 @@ def _fit(depth: Depth, points: Points) -> tuple[Depth, Fit]:
         raise SettingError("a point lies where the depth is not valid: choose another place.")
     seen = depth.values[:, rows, columns].double()
     wanted = torch.tensor([float(p[2]) for p in points], dtype=torch.float64, device=seen.device)
-    inverse = depth.kind == "affine_inverse"
+    inverse = scaled or depth.kind == "affine_inverse"
     target = wanted.reciprocal() if inverse else wanted
-    centred = seen - seen.mean(1, keepdim=True)
+    # With an unknown shift the line goes through the middle of the points, without one through 0.
+    middle = seen.new_zeros(count, 1) if scaled else seen.mean(1, keepdim=True)
+    level = 0.0 if scaled else target.mean()
+    centred = seen - middle
     spread = centred.square().sum(1)
     if bool((spread <= 1e-12 * seen.square().sum(1)).any()):
-        raise SignalError("the points lie at one and the same depth: choose one close and one far.")
-    scale = (centred * (target - target.mean())).sum(1) / spread
+        told = "the points are infinitely far" if scaled else "the points lie at one and the same depth"
+        raise SignalError(f"{told}: choose one close and one far.")
+    scale = (centred * (target - level)).sum(1) / spread
     if bool((scale <= 0).any() if inverse else (scale >= 0).any()):
         raise SignalError("the points contradict the depth: what they call closer, it shows farther away.")
-    offset = target.mean() - scale * seen.mean(1)
+    offset = level - scale * middle[:, 0]
     fitted = scale[:, None] * seen + offset[:, None]
     wrong = (fitted.clamp_min(1e-12).reciprocal() if inverse else fitted) - wanted
     every = (depth.values.double() * scale[:, None, None] + offset[:, None, None]).float()

@@ -57,9 +57,9 @@ class Spec:
 
 
 SPECS = {
-    "small": Spec(384, 12, 6, (48, 96, 192, 384), 64, (5, 7, 9, 11), 4, 500, 26_815_378),
-    "base": Spec(768, 12, 12, (96, 192, 384, 768), 128, (5, 7, 9, 11), 4, 900, 105_543_026),
-    "large": Spec(1024, 24, 16, (256, 512, 1024, 1024), 256, (11, 15, 19, 23), 8, 1500, 355_476_402),
+    "small": Spec(384, 12, 6, (48, 96, 192, 384), 64, (5, 7, 9, 11), 4, 560, 26_815_378),
+    "base": Spec(768, 12, 12, (96, 192, 384, 768), 128, (5, 7, 9, 11), 4, 1000, 105_543_026),
+    "large": Spec(1024, 24, 16, (256, 512, 1024, 1024), 256, (11, 15, 19, 23), 8, 1700, 355_476_402),
     "sky": Spec(1024, 24, 16, (256, 512, 1024, 1024), 256, (4, 11, 17, 23), None, 1400, 334_171_394),
 }
 
@@ -233,13 +233,19 @@ def _plain(channels: int, outputs: int) -> nn.Conv2d:
 
 
 def _placed(x: Tensor, aspect: float) -> Tensor:
-    """`x` (B,C,h,w) and a tenth of the sines and cosines of where its pixels lie in the picture."""
+    """`x` (B,C,h,w), written over, with a tenth of the sines and cosines of where its pixels lie in the picture."""
     channels, rows, columns = x.shape[1:]
     speed = 100.0 ** (-torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
-    plane = view_plane(rows, columns, aspect).double()[..., None] * speed
-    across, down = plane.unbind(2)
-    wave = torch.cat([across.sin(), across.cos(), down.sin(), down.cos()], -1)
-    return x + 0.1 * wave.movedim(-1, 0).to(x)
+    plane = view_plane(rows, columns, aspect).double()
+    across, down = (0.1 * _waves(place[:, None] * speed).to(x) for place in (plane[0, :, 0], plane[:, 0, 1]))
+    x[:, : channels // 2] += across[:, None, :]
+    x[:, channels // 2 :] += down[:, :, None]
+    return x
+
+
+def _waves(angle: Tensor) -> Tensor:
+    """(n,c) -> (2c,n): sines, then cosines."""
+    return torch.cat([angle.sin(), angle.cos()], -1).T
 
 
 class CameraDecoder(nn.Module):

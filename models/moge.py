@@ -57,9 +57,9 @@ class Spec:
 _PYRAMID = (256, 128, 64, 32)
 _ONE, _TWO = (0, 1, 1, 1, 0), (0, 2, 2, 2, 0)
 SPECS = {
-    "small": Spec(384, 12, 6, (5, 11), (384, *_PYRAMID), _ONE, memory=900, parameters=35_103_272),
-    "base": Spec(768, 12, 12, (5, 11), (768, *_PYRAMID), _ONE, memory=1100, parameters=104_742_824),
-    "large": Spec(1024, 24, 16, (5, 11, 17, 23), (1024, *_PYRAMID), _TWO, memory=1400, parameters=330_900_520),
+    "small": Spec(384, 12, 6, (5, 11), (384, *_PYRAMID), _ONE, memory=1850, parameters=35_103_272),
+    "base": Spec(768, 12, 12, (5, 11), (768, *_PYRAMID), _ONE, memory=1900, parameters=104_742_824),
+    "large": Spec(1024, 24, 16, (5, 11, 17, 23), (1024, *_PYRAMID), _TWO, memory=2050, parameters=330_900_520),
 }
 TO_FATHOM = (1.0, -1.0, -1.0)
 TINY = Spec(32, 4, 2, (1, 3), (32, 16, 16, 8, 8), _ONE)

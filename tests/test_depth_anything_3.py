@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +292,36 @@ def test_only_the_configuration_tells_mono_and_metric_apart(tmp_path):
     with pytest.raises(WeightsError, match="says da3mono-large, expected da3metric-large. Choose depth-anything-3-m"):
         METRIC.adapt(full)
     assert MONO.adapt(full) is MONO
+
+
+# ------------------------------------------------------------------------------- many pictures
+
+
+def test_pictures_that_share_a_forward_each_get_their_own_maps(tiny_annotator):
+    from fathom.mass.network import NetworkQueue, Place, Queued, Window
+
+    annotator = tiny_annotator("depth-anything-3-mono-large")
+    pictures = torch.rand(2, 56, 70, 3, generator=torch.Generator().manual_seed(0))
+    network, window, made = NetworkQueue(batch=2), Window(2), {}
+
+    def work(number):
+        place = Place(window, number)
+        try:
+            picture = pictures[number : number + 1]
+            made[number] = annotator.annotate(picture, 0, lend=lambda real: Queued(network, real, place))
+        finally:
+            network.leave(place)
+            if len(made) == 2:
+                network.stop()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    network.run()
+    for thread in threads:
+        thread.join()
+    assert network.forwards == 1
+    for number in (0, 1):
+        alone = annotator.annotate(pictures[number : number + 1], 0)
+        for slot in ("depth", "sky"):
+            torch.testing.assert_close(made[number][slot].values, alone[slot].values)

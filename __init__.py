@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .annotator.estimator import Estimator
     from .annotator.runtime import Annotator
     from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-    from .signals import Depth, Intrinsics, Normals, Scene, Segmentation, Signal, load_signal
+    from .signals import Depth, Intrinsics, Mask, Normals, Scene, Segmentation, Signal, load_signal
 
 WEB_DIRECTORY = "./web"
 
@@ -33,7 +33,7 @@ WEB_DIRECTORY = "./web"
 _LATER = {
     **dict.fromkeys(("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"), "nodes"),
     **dict.fromkeys(
-        ("Depth", "Intrinsics", "Normals", "Scene", "Segmentation", "Signal", "load_signal"),
+        ("Depth", "Intrinsics", "Mask", "Normals", "Scene", "Segmentation", "Signal", "load_signal"),
         "signals",
     ),
 }
@@ -45,6 +45,7 @@ __all__ = [
     "Depth",
     "FathomError",
     "Intrinsics",
+    "Mask",
     "Normals",
     "PictureError",
     "Scene",

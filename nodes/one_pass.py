@@ -11,8 +11,7 @@ from ..annotator.pictures import as_pictures
 from ..annotator.runtime import shelf
 from ..models import estimator as by_id
 from ..models import estimators
-from ..signals import Depth, Normals
-from ..signals.mask import Mask
+from ..signals import Depth, Mask, Normals
 from ..tools import convert
 from .base import Node
 from .fields import (

@@ -5,6 +5,7 @@ from .base import Signal, kind_of_slot, kinds
 from .depth import Depth, DepthKind, DepthLook
 from .files import load_signal
 from .intrinsics import Intrinsics, Layer
+from .mask import Mask
 from .normals import Normals
 from .scene import Scene
 from .segmentation import Palette, Segmentation
@@ -15,6 +16,7 @@ __all__ = [
     "DepthLook",
     "Intrinsics",
     "Layer",
+    "Mask",
     "Normals",
     "Palette",
     "Scene",

@@ -91,14 +91,14 @@ def _shape(
 
 def _seen_through(depth: Any, intrinsics: Path | None, width: int) -> Any:
     """The depth with the camera in a file."""
-    from .tools.intrinsics_files import with_camera
+    from ..tools.intrinsics_files import with_camera
 
     return depth if intrinsics is None else with_camera(depth, intrinsics, width)
 
 
 def _in_metres(depth: Any, near: float | None, far: float | None) -> Any:
     """The depth as --near and --far make it."""
-    from .signals.depth import to_metric
+    from ..signals.depth import to_metric
 
     return depth if near is None and far is None else to_metric(depth, near, far)
 

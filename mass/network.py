@@ -77,14 +77,6 @@ class Queued:
         return getattr(self._network, name)
 
 
-def _split(found: Any, counts: list[int]) -> Sequence[Any]:
-    """The result of a forward, one tensor or several by name, cut into those of its pictures."""
-    if isinstance(found, Tensor):
-        return found.split(counts)
-    parts = {name: tensor.split(counts) for name, tensor in found.items()}
-    return [{name: part[number] for name, part in parts.items()} for number in range(len(counts))]
-
-
 class NetworkQueue:
     """Runs the networks in the thread that calls `run`. batch: most pictures in one forward.
 

@@ -227,9 +227,10 @@ class Decoder(Scratch):
     def forward(self, maps: list[Tensor], size: Size) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         even = [getattr(self, f"layer{level}_rn")(x) for level, x in enumerate(maps, 1)]
         sizes = [(2 * even[0].shape[-2], 2 * even[0].shape[-1]), *((x.shape[-2], x.shape[-1]) for x in even[:3])]
-        fused = [self.refinenet4(None, even[3], sizes[3])]
-        for level in (3, 2, 1):
-            fused.append(getattr(self, f"refinenet{level}")(fused[-1], even[level - 1], sizes[level - 1]))
+        fused: list[Tensor] = []
+        for level in (4, 3, 2, 1):
+            below = fused[-1] if fused else None
+            fused.append(getattr(self, f"refinenet{level}")(below, even[level - 1], sizes[level - 1]))
         features = _upsample(self.output_conv["0"](fused[-1]), size)
         features = F.relu(self.output_conv["2"](features))
         relative = F.relu(self.output_conv["4"](features))

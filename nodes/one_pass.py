@@ -7,8 +7,8 @@ from typing import Any, cast
 from torch import Tensor
 
 from ..annotator import host
+from ..annotator.loading import cache
 from ..annotator.pictures import as_pictures
-from ..annotator.runtime import shelf
 from ..models import estimator as by_id
 from ..models import estimators
 from ..signals import Depth, Mask, Normals
@@ -79,7 +79,7 @@ class FathomMoGe(Node):
         convention: Any = "controlnet",
         num_tokens: int = 3600,
     ) -> tuple[Tensor, Tensor, Depth, Normals]:
-        made = shelf.take(by_id(estimator)).annotate(image, resolution, {"num_tokens": num_tokens})
+        made = cache.take(by_id(estimator)).annotate(image, resolution, {"num_tokens": num_tokens})
         depth, normals = cast(Depth, made["depth"]), cast(Normals, made["normals"])
         return depth.to_image(scope), normals.to_image(convention), depth, normals
 
@@ -134,7 +134,7 @@ class FathomDepthAnything3(Node):
         lens: Depth | None = None,
         process_res: int = 504,
     ) -> tuple[Tensor, Depth, Any]:
-        annotator = shelf.take(by_id(estimator))
+        annotator = cache.take(by_id(estimator))
         options: dict[str, Any] = {"process_res": process_res}
         if field_of_view:
             options["field_of_view"] = field_of_view

@@ -90,9 +90,9 @@ def test_the_camera_of_the_measurement_moves_to_the_pictures_size() -> None:
 
 
 def test_the_node_completes_a_batch(tiny_annotator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fathom.nodes.completion import FathomCompleteDepth, shelf
+    from fathom.nodes.completion import FathomCompleteDepth, cache
 
-    monkeypatch.setattr(shelf, "take", lambda estimator, dtype=None: tiny_annotator(estimator.id))
+    monkeypatch.setattr(cache, "take", lambda estimator, dtype=None: tiny_annotator(estimator.id))
     pictures = torch.rand(2, 96, 128, 3, generator=torch.Generator().manual_seed(4))
     valid = torch.ones(2, 24, 32, dtype=torch.bool)
     valid[:, 4:9, 4:9] = False

@@ -19,8 +19,8 @@ METRIC = "depth-anything-3-metric-large"
 
 @pytest.fixture(autouse=True)
 def through_tiny(monkeypatch, tiny_annotator):
-    """Let the shelf hand out tiny variants."""
-    monkeypatch.setattr(estimate.shelf, "take", lambda e, dtype=None: tiny_annotator(e.id))
+    """Let the cache hand out tiny variants."""
+    monkeypatch.setattr(estimate.cache, "take", lambda e, dtype=None: tiny_annotator(e.id))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fathom: depth, surface normals and regions of a picture, for ComfyUI, the shell and Python.
+"""Fathom: depth, surface normals, regions and things of a picture, for ComfyUI, the shell and Python.
 
     import fathom
     est = fathom.load("fathom-tiny")
@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from .annotator.estimator import Estimator
     from .annotator.runtime import Annotator
     from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
-    from .signals import Depth, Intrinsics, Mask, Normals, Scene, Segmentation, Signal, load_signal
+    from .signals import (
+        Depth,
+        Instances,
+        Intrinsics,
+        Mask,
+        Normals,
+        Scene,
+        Segmentation,
+        Signal,
+        Thing,
+        load_signal,
+    )
 
 WEB_DIRECTORY = "./web"
 
@@ -33,7 +44,18 @@ WEB_DIRECTORY = "./web"
 _LATER = {
     **dict.fromkeys(("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"), "nodes"),
     **dict.fromkeys(
-        ("Depth", "Intrinsics", "Mask", "Normals", "Scene", "Segmentation", "Signal", "load_signal"),
+        (
+            "Depth",
+            "Instances",
+            "Intrinsics",
+            "Mask",
+            "Normals",
+            "Scene",
+            "Segmentation",
+            "Signal",
+            "Thing",
+            "load_signal",
+        ),
         "signals",
     ),
 }
@@ -44,6 +66,7 @@ __all__ = [
     "WEB_DIRECTORY",
     "Depth",
     "FathomError",
+    "Instances",
     "Intrinsics",
     "Mask",
     "Normals",
@@ -53,6 +76,7 @@ __all__ = [
     "SettingError",
     "Signal",
     "SignalError",
+    "Thing",
     "WeightsError",
     "__version__",
     "decompose",

@@ -27,6 +27,7 @@ class Format(str, Enum):
     npz = "npz"
     safetensors = "safetensors"
     webp = "webp"
+    json = "json"
 
 
 class Layout(str, Enum):
@@ -73,7 +74,8 @@ def annotate(
             help="png: the ControlNet picture in 8 bits; webp: the same, lossless. png16: depth in 16 bits, black to "
             "white, with a JSON file that turns it back into numbers; normals in 16 bits. exr: depth in 32-bit float; "
             "x, y and z of normals. npz, safetensors: any signal. Of intrinsics each map is a file, "
-            "NAME_intrinsics_albedo.png and so on; exr holds them in linear light.",
+            "NAME_intrinsics_albedo.png and so on; exr holds them in linear light. Of objects and faces: json is "
+            "COCO's annotation form, png which of them is seen at every pixel.",
         ),
     ] = Format.png,
     resolution: Annotated[

@@ -298,3 +298,53 @@ def convert(
     _folder(out)
     save_depth(held, out, metres=metres)
     typer.echo(out)
+
+
+@app.command()
+def isolate(
+    photo: Photo,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into.", show_default=False)],
+    things: Annotated[
+        Path | None,
+        typer.Option(help="What was found, a file of Fathom: json, npz, safetensors, png. Unset = find it."),
+    ] = None,
+    estimator: Annotated[
+        str, typer.Option("--estimator", "-e", help="Which model finds things, see `models`.")
+    ] = "oneformer-coco-objects",
+    names: Annotated[str, typer.Option(help="Classes, separated by commas, such as 'person, dog'. Unset = all.")] = "",
+    depth: Annotated[
+        Path | None, typer.Option("--depth", "-d", help="The picture's depth, a file of Fathom: it orders the layers.")
+    ] = None,
+    nearer: Annotated[
+        float | None,
+        typer.Option(help="Instead of things: all that is closer than this in the depth, 0 = farthest, 1 = closest."),
+    ] = None,
+    radius: Annotated[int, typer.Option(help="How far an edge may move to follow the photo, in pixels.")] = 6,
+    joined: Annotated[bool, typer.Option("--joined", help="All things in one cutout.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Leave the background as it is, without holes.")] = False,
+) -> None:
+    """Cut things out of a picture: a folder of PNGs with transparency, and layers.json, which says where they lie."""
+    from . import load
+    from .cli import _bars, console
+    from .signals import Instances
+    from .signals.files import load_as, load_depth
+    from .tools.instances import select
+    from .tools.isolate import isolate, nearer_than
+
+    picture = _picture(photo)
+    far = None if depth is None else load_depth(depth)
+    if nearer is not None:
+        if far is None or things is not None:
+            raise SettingError("nearer takes a depth, given by --depth, and no things.")
+        found = nearer_than(far, (picture.shape[1], picture.shape[2]), nearer)
+    elif things is not None:
+        found = select(load_as(Instances, things), names)
+    else:
+        with _bars(console):
+            signal = load(estimator)(picture)
+        if not isinstance(signal, Instances):
+            raise SettingError(f"{estimator} finds no things: choose one that makes objects or faces.")
+        found = select(signal, names)
+    made = isolate(picture, found, far, radius, joined=joined, background="whole" if whole else "cut out")
+    for path in made.save(out):
+        typer.echo(path)

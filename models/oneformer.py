@@ -1,41 +1,57 @@
-"""OneFormer: semantic segmentation by one network for every task (Jain et al., CVPR 2023, arXiv 2211.06220).
+"""OneFormer: regions, objects, or both, by one network (Jain et al., CVPR 2023, arXiv 2211.06220).
 
 Network: transformers' OneFormerModel on a Swin-L backbone of ours; weights of shi-labs on the Hugging Face Hub, and the
 authors' own detectron2 files, which the ControlNet annotators use. Processing is that of transformers'
 OneFormerImageProcessor on both layouts: the detectron2 code pads the picture to multiples of 32 and enlarges the
 mask logits instead of the class scores, so its labels differ along the borders of regions.
+
+What becomes of objects is the authors' own rule (SHI-Labs/OneFormer, oneformer_model.py, instance_inference and
+panoptic_inference), not transformers': that one compares masks before the sigmoid, paints pixels that lie outside of
+every mask, and gives one id to several segments.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..annotator.estimator import Estimator, Licence
-from ..annotator.sizing import ARGMAX_ELEMENTS, Fit, Size, argmax_at
+from ..annotator.estimator import Estimator, Licence, Option
+from ..annotator.sizing import ARGMAX_ELEMENTS, Fit, Size, argmax_at, resize
 from ..annotator.weights import Checkpoint, Source
-from ..errors import WeightsError
-from ..signals import Palette, Segmentation
+from ..errors import SettingError, SignalError, WeightsError
+from ..signals import Palette, Segmentation, Signal
+from ..signals.instances import Instances, Thing, without_duplicates, without_empty
 from ._sources import published
 from ._swin import Swin
 
-# CLIP's tokens of "the task is semantic"; the rest of the 77 places is 0.
-_TASK = (49406, 518, 10549, 533, 29119, 1550, 49407)
+Task = Literal["semantic", "instance", "panoptic"]
+
+# CLIP's tokens of "the task is ..."; the rest of the 77 places is 0.
+_TASKS: Mapping[str, tuple[int, ...]] = {
+    "semantic": (49406, 518, 10549, 533, 29119, 1550, 49407),
+    "instance": (49406, 518, 10549, 533, 34572, 49407),
+    "panoptic": (49406, 518, 10549, 533, 1072, 24755, 49407),
+}
 _TASK_LENGTH = 77
+
+# OBJECT_MASK_THRESHOLD and DETECTIONS_PER_IMAGE of the authors' Swin-L configurations.
+_PUBLISHED: Mapping[str, tuple[float, int]] = {"coco_panoptic": (0.8, 150), "ade20k": (0.5, 250)}
+_OVERLAP = 0.8
 
 _SWIN_LARGE = {"width": 192, "depths": (2, 2, 18, 2), "heads": (6, 12, 24, 48), "window": 12}
 
 
 class OneFormer(nn.Module):
-    """OneFormer asked for semantic segmentation.
+    """OneFormer, which is told its task with every picture.
 
-    Input: (B,3,h,w) normalised, any h and w. Output: class scores (B,C,h/4,w/4), float32: the sum over the queries
-    of softmax(class), without the "no object" class, times sigmoid(mask).
+    Input: (B,3,h,w) normalised, any h and w. Output of the task "semantic": class scores (B,C,h/4,w/4), float32: the
+    sum over the queries of softmax(class), without the "no object" class, times sigmoid(mask). Of "instance" and
+    "panoptic": the logits themselves, float32: classes (B,Q,C+1), the last "no object", and masks (B,Q,h/4,w/4).
     """
 
     def __init__(self, swin: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -56,14 +72,16 @@ class OneFormer(nn.Module):
         self.model = OneFormerModel(config)
         self.model.pixel_level_module.encoder = Swin(**swin)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B,3,h,w) normalised -> class scores (B,C,h/4,w/4)."""
-        task = pixels.new_zeros(len(pixels), _TASK_LENGTH)
-        task[:, : len(_TASK)] = pixels.new_tensor(_TASK)
-        out = self.model(pixels, task)
-        classes = out.transformer_decoder_class_predictions.float().softmax(-1)[..., :-1]
-        masks = out.transformer_decoder_mask_predictions.float().sigmoid()
-        return torch.einsum("bqc,bqhw->bchw", classes, masks)
+    def forward(self, pixels: Tensor, task: Task = "semantic") -> Any:
+        """(B,3,h,w) normalised -> class scores (B,C,h/4,w/4), or for other tasks (class logits, mask logits)."""
+        tokens = pixels.new_zeros(len(pixels), _TASK_LENGTH)
+        tokens[:, : len(_TASKS[task])] = pixels.new_tensor(_TASKS[task])
+        out = self.model(pixels, tokens)
+        classes = out.transformer_decoder_class_predictions.float()
+        masks = out.transformer_decoder_mask_predictions.float()
+        if task != "semantic":
+            return classes, masks
+        return torch.einsum("bqc,bqhw->bchw", classes.softmax(-1)[..., :-1], masks.sigmoid())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +144,173 @@ class OneFormerEstimator(Estimator):
 
     def memory_required(self, batch: int, fit: Fit, dtype: torch.dtype) -> int:
         return labelling_memory(self.memory, batch, fit, dtype)
+
+
+# ------------------------------------------------------------------------------------------------ objects
+
+
+def to_instances(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Size,
+    palette: str,
+    *,
+    threshold: float | None = None,
+    countable: bool = True,
+    most: int | None = None,
+    network: Size | None = None,
+    source: str = "",
+) -> Instances:
+    """The objects of the task "instance", by the authors' instance_inference; highest score first.
+
+    class_logits (B,Q,K+1), the last class "no object"; mask_logits (B,Q,h,w); size: (height, width) of the result.
+    palette: "coco_panoptic" or "ade20k". threshold: the class score that an object must exceed; None = as published,
+    0.8 for COCO and 0.5 for ADE20K. countable: things alone, or stuff too. most: how many of the best pairs of query
+    and class are looked at in a picture; None = as published, 150 and 250. network: (height, width) to which masks are
+    brought first, as when a network saw the picture at that size. Masks are where the logit is above 0; a score is the
+    class score times the mean probability inside the mask. Masks may overlap, and be equal or empty.
+
+    Raises SettingError for another palette, SignalError for logits that do not fit it or hold NaN.
+    """
+    classes = _checked_logits(class_logits, mask_logits, palette)
+    published, detections = _PUBLISHED[palette]
+    threshold = published if threshold is None else threshold
+    pictures = []
+    for logits, masks in zip(class_logits.float(), mask_logits.float(), strict=True):
+        scores = logits.softmax(-1)[:, :-1].flatten()
+        best, pairs = scores.topk(min(detections if most is None else most, len(scores)))
+        found: list[tuple[float, int, Thing]] = []
+        for score, pair in zip(best, pairs.tolist(), strict=True):
+            query, label = divmod(pair, len(classes))
+            # A tensor compares in float32, as published.
+            if not bool(score > threshold) or (countable and label not in classes.countable):
+                continue
+            mask = _enlarged(masks[query], network, size)
+            inside = mask > 0
+            share = (mask.sigmoid() * inside).sum() / (inside.sum() + 1e-6)
+            final = float(score * share)
+            found.append((-final, label, Thing(classes.names[label], min(final, 1.0), mask=inside)))
+        # The order of equals must not hang on how the best were searched.
+        pictures.append(tuple(thing for *_, thing in sorted(found, key=lambda f: f[:2])))
+    return Instances(tuple(pictures), size, classes.names, source)
+
+
+def to_panoptic(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Size,
+    palette: str,
+    *,
+    threshold: float | None = None,
+    overlap: float = _OVERLAP,
+    network: Size | None = None,
+    source: str = "",
+) -> tuple[Instances, Segmentation]:
+    """The objects and the labels of the task "panoptic", by the authors' panoptic_inference; no two overlap.
+
+    Arguments as in `to_instances`. overlap: the share of a query's own mask that must be left where it wins over the
+    others. A pixel that no mask holds has label -1. Things have the class score of their query; stuff of one class is
+    one region of the Segmentation, and no thing.
+    """
+    classes = _checked_logits(class_logits, mask_logits, palette)
+    threshold = _PUBLISHED[palette][0] if threshold is None else threshold
+    pictures, labels = [], []
+    for logits, masks in zip(class_logits.float(), mask_logits.float(), strict=True):
+        best, label = logits.softmax(-1).max(-1)
+        kept = ((best > threshold) & (label < len(classes))).nonzero()[:, 0].tolist()
+        winner, inside, areas = _winners(masks[kept], best[kept], network, size)
+        seen = torch.bincount(winner.flatten() + 1, minlength=len(kept) + 1)[1:].tolist()
+        map_: Tensor = torch.full(size, -1, dtype=torch.int64, device=masks.device)
+        found: list[Thing] = []
+        for k, query in enumerate(kept):
+            # In float32, as it is published: a share of exactly `overlap` would else fall on the other side.
+            if not areas[k] or not seen[k] or float(torch.tensor(seen[k]) / torch.tensor(areas[k])) < overlap:
+                continue
+            where = (winner == k) & inside
+            if not bool(where.any()):
+                continue
+            number = int(label[query])
+            map_[where] = number
+            if number in classes.countable:
+                found.append(Thing(classes.names[number], min(float(best[query]), 1.0), mask=where))
+        pictures.append(tuple(sorted(found, key=lambda t: -(t.score or 0.0))))
+        labels.append(map_)
+    return (
+        Instances(tuple(pictures), size, classes.names, source),
+        Segmentation(torch.stack(labels), classes, source),
+    )
+
+
+def _winners(masks: Tensor, scores: Tensor, network: Size | None, size: Size) -> tuple[Tensor, Tensor, list[int]]:
+    """Which mask wins every pixel, int64 (H,W), -1 where there is none at all; whether that one holds it; how many
+    pixels each mask holds. One mask at a time: all of them at the size of a picture may not fit."""
+    best = torch.full(size, -1.0, device=masks.device)
+    winner = torch.full(size, -1, dtype=torch.int64, device=masks.device)
+    inside = torch.zeros(size, dtype=torch.bool, device=masks.device)
+    areas = []
+    for k, (mask, score) in enumerate(zip(masks, scores, strict=True)):
+        chance = _enlarged(mask, network, size).sigmoid()
+        held = chance >= 0.5
+        areas.append(int(held.sum()))
+        better = score * chance > best
+        best = torch.where(better, score * chance, best)
+        winner.masked_fill_(better, k)
+        inside = torch.where(better, held, inside)
+    return winner, inside, areas
+
+
+def _enlarged(mask: Tensor, network: Size | None, size: Size) -> Tensor:
+    for step in (network, size):
+        if step is not None:
+            mask = resize(mask[None, None], step, "bilinear")[0, 0]
+    return mask
+
+
+def _checked_logits(class_logits: Tensor, mask_logits: Tensor, palette: str) -> Palette:
+    if palette not in _PUBLISHED:
+        raise SettingError(f"OneFormer knows the palettes {', '.join(_PUBLISHED)}, not {palette!r}.")
+    classes = Palette.named(palette)
+    if class_logits.ndim != 3 or mask_logits.ndim != 4 or class_logits.shape[:2] != mask_logits.shape[:2]:
+        raise SignalError(
+            "class logits must be shaped (B,Q,K+1) and mask logits (B,Q,h,w), got "
+            f"{tuple(class_logits.shape)} and {tuple(mask_logits.shape)}."
+        )
+    if class_logits.shape[2] != len(classes) + 1:
+        raise SignalError(
+            f"{palette} has {len(classes)} classes, so {len(classes) + 1} logits with the one for no object; "
+            f"got {class_logits.shape[2]}."
+        )
+    if not bool(class_logits.isfinite().all()) or not bool(mask_logits.isfinite().all()):
+        raise SignalError("the logits hold NaN or infinite values; run the network in float32.")
+    return classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneFormerObjects(OneFormerEstimator):
+    """The same network, asked for another task. task: "instance" or "panoptic"."""
+
+    task: Task = "instance"
+
+    def infer(
+        self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]
+    ) -> dict[str, Signal]:
+        """The slots "objects" and, of the panoptic task, "segmentation"."""
+        inside = next(network.parameters()).dtype
+        found: list[tuple[Signal, ...]] = []
+        for picture in pixels.split(1):
+            logits = network(self.normalise(fit.enter(picture)).to(inside), task=self.task)
+            found.append(self._signals(*logits, fit, size, options))
+        return {slot: parts[0].join(parts) for slot, *parts in zip(self.produces, *found, strict=True)}
+
+    def _signals(
+        self, classes: Tensor, masks: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]
+    ) -> tuple[Signal, ...]:
+        settings: dict[str, Any] = {"threshold": options["threshold"], "network": fit.network, "source": self.name}
+        if self.task == "panoptic":
+            objects, regions = to_panoptic(classes, masks, size, self.palette, overlap=options["overlap"], **settings)
+            return objects, regions
+        objects = without_empty(to_instances(classes, masks, size, self.palette, **settings))
+        return (without_duplicates(objects) if options["once"] else objects,)
 
 
 def labelling_memory(per_pixel: int, batch: int, fit: Fit, dtype: torch.dtype) -> int:
@@ -230,12 +415,31 @@ def _oneformer(id: str, name: str, palette: str, about: str, sources: tuple[Sour
     )
 
 
+def _objects(of: Estimator, task: Task, name: str, about: str) -> Estimator:
+    """The same weights, asked for another task."""
+    assert isinstance(of, OneFormerEstimator)  # noqa: S101
+    kept = {f.name: getattr(of, f.name) for f in fields(of)}
+    published = _PUBLISHED[of.palette][0]
+    threshold = Option(
+        "threshold", published, 0.0, 1.0, about="The class score that a thing must exceed; the default as published."
+    )
+    if task == "panoptic":
+        share = "The share of its own mask that must be left of a thing where it wins over others."
+        options = (threshold, Option("overlap", _OVERLAP, 0.0, 1.0, about=share))
+        produces: tuple[str, ...] = ("objects", "segmentation")
+    else:
+        once = "Whether of things of one name with nearly the same mask the best alone stays; published is without."
+        options, produces = (threshold, Option("once", False, about=once)), ("objects",)
+    told = {"id": f"{of.id}-{'panoptic' if task == 'panoptic' else 'objects'}", "name": f"{of.name} {name}"}
+    return OneFormerObjects(**{**kept, **told, "about": about, "produces": produces, "options": options, "task": task})
+
+
 _ADE_PTH = "250_16_swin_l_oneformer_ade20k_160k.pth"
 _ADE_SHA = "f7ac095c28ddea4715e854a587eaee24327c624cbbdb17095bc9903c51930b16"
 _COCO_PTH = "150_16_swin_l_oneformer_coco_100ep.pth"
 _COCO_SHA = "0684dfc39720c772b81d43639c3ae1896b5c15aa9ee9a76f4c593b19dfa33855"
 
-ESTIMATORS: tuple[Estimator, ...] = (
+_SEMANTIC: tuple[Estimator, ...] = (
     _oneformer(
         "oneformer-ade20k",
         "OneFormer ADE20K",
@@ -266,5 +470,36 @@ ESTIMATORS: tuple[Estimator, ...] = (
         queries=150,
         short=800,
         long=1333,
+    ),
+)
+
+_ADE, _COCO = _SEMANTIC
+
+ESTIMATORS: tuple[Estimator, ...] = (
+    *_SEMANTIC,
+    _objects(
+        _ADE,
+        "instance",
+        "objects",
+        "100 kinds of things of rooms and streets, each thing with a mask of its own; the network of oneformer-ade20k.",
+    ),
+    _objects(
+        _COCO,
+        "instance",
+        "objects",
+        "80 kinds of things, people and animals among them, each with a mask of its own: three people are three masks; "
+        "the network of oneformer-coco.",
+    ),
+    _objects(
+        _ADE,
+        "panoptic",
+        "panoptic",
+        "Things and regions by one forward, of which no two overlap; the 150 classes of oneformer-ade20k.",
+    ),
+    _objects(
+        _COCO,
+        "panoptic",
+        "panoptic",
+        "Things and regions by one forward, of which no two overlap; the 133 classes of oneformer-coco.",
     ),
 )

@@ -22,8 +22,9 @@ _REGIONS: dict[str, Any] = {
         },
     ),
     "segmentation": ("FATHOM_SEGMENTATION", {"tooltip": "Every class is a region. Connect this or masks."}),
+    "instances": ("FATHOM_INSTANCES", {"tooltip": "Every thing is a region. Connect this instead of the others."}),
 }
-_MEASURE: dict[str, Any] = {
+MEASURE: dict[str, Any] = {
     "statistic": (
         list(get_args(Statistic)),
         {"default": "median", "tooltip": "How a region's depth is measured. The median is not misled by a few pixels."},
@@ -45,10 +46,11 @@ _MEASURE: dict[str, Any] = {
 }
 
 
-def _either(masks: Any, segmentation: Any) -> Any:
-    if (masks is None) == (segmentation is None):
-        raise SettingError("connect either masks or segmentation: one of them says what the regions are.")
-    return segmentation if masks is None else masks
+def _one_of(*given: Any) -> Any:
+    connected = [what for what in given if what is not None]
+    if len(connected) != 1:
+        raise SettingError("connect either masks, segmentation or instances: one of them says what the regions are.")
+    return connected[0]
 
 
 class FathomDepthByRegion(Node):
@@ -82,7 +84,7 @@ class FathomDepthByRegion(Node):
                         "whole region at one depth.",
                     },
                 ),
-                **_MEASURE,
+                **MEASURE,
             },
             "optional": dict(_REGIONS),
         }
@@ -96,8 +98,10 @@ class FathomDepthByRegion(Node):
         erode: int,
         masks: Any = None,
         segmentation: Any = None,
+        instances: Any = None,
     ) -> tuple[Depth, Any, str]:
-        crisp, told = regions.depth_by_region(depth, _either(masks, segmentation), statistic, percentile, erode, fill)
+        which = _one_of(masks, segmentation, instances)
+        crisp, told = regions.depth_by_region(depth, which, statistic, percentile, erode, fill)
         return crisp, crisp.to_image(), told
 
 
@@ -130,7 +134,7 @@ class FathomOrderRegions(Node):
                         "tooltip": "Which region to give: 1 = nearest, 2 = the next; -1 = farthest.",
                     },
                 ),
-                **_MEASURE,
+                **MEASURE,
             },
             "optional": dict(_REGIONS),
         }
@@ -144,8 +148,9 @@ class FathomOrderRegions(Node):
         erode: int,
         masks: Any = None,
         segmentation: Any = None,
+        instances: Any = None,
     ) -> tuple[Any, Any, str]:
-        return regions.order_regions(depth, _either(masks, segmentation), k, statistic, percentile, erode)
+        return regions.order_regions(depth, _one_of(masks, segmentation, instances), k, statistic, percentile, erode)
 
 
 class FathomRefineEdges(Node):

@@ -4,6 +4,7 @@ Scene, which holds several of one batch."""
 from .base import Signal, kind_of_slot, kinds
 from .depth import Depth, DepthKind, DepthLook
 from .files import load_signal
+from .instances import Instances, Thing
 from .intrinsics import Intrinsics, Layer
 from .mask import Mask
 from .normals import Normals
@@ -14,6 +15,7 @@ __all__ = [
     "Depth",
     "DepthKind",
     "DepthLook",
+    "Instances",
     "Intrinsics",
     "Layer",
     "Mask",
@@ -22,6 +24,7 @@ __all__ = [
     "Scene",
     "Segmentation",
     "Signal",
+    "Thing",
     "kind_of_slot",
     "kinds",
     "load_signal",

@@ -20,11 +20,15 @@ from .field import check_shape
 
 @dataclass(frozen=True)
 class Palette:
-    """The classes of a data set: names and 8-bit RGB colours by label. Two classes may share a colour."""
+    """The classes of a data set: names and 8-bit RGB colours by label. Two classes may share a colour.
+
+    countable: the labels of things, each of which is one (a person, a chair); the others are stuff (sky, floor).
+    """
 
     name: str
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
+    countable: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -39,7 +43,8 @@ class Palette:
             raise SettingError(f"there is no palette {name!r}; there are {have}.")
         classes = json.loads(path.read_text(encoding="utf-8"))["classes"]
         colours = tuple((int(r), int(g), int(b)) for r, g, b in (c["colour"] for c in classes))
-        return Palette(name, tuple(c["name"] for c in classes), colours)
+        countable = tuple(i for i, c in enumerate(classes) if c.get("thing"))
+        return Palette(name, tuple(c["name"] for c in classes), colours, countable)
 
     def find(self, query: str) -> list[int]:
         """The labels whose class is called `query` (any of its comma or semicolon separated synonyms, case ignored).
@@ -156,6 +161,5 @@ class Segmentation(Signal):
     def _word(cls, name: str, value: Any) -> Any:
         if name != "palette":
             return value
-        return Palette(
-            value["name"], tuple(value["names"]), tuple((int(r), int(g), int(b)) for r, g, b in value["colours"])
-        )
+        colours = tuple((int(r), int(g), int(b)) for r, g, b in value["colours"])
+        return Palette(value["name"], tuple(value["names"]), colours, tuple(value.get("countable", ())))

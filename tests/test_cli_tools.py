@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fathom import Depth
+from fathom import Depth, Instances, Thing
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.files import load_depth, save_depth
 from fathom.tools.atmosphere import band_style, fog
@@ -104,6 +105,26 @@ def test_depth_in_another_format(run, tmp_path, depth):
     out = tmp_path / "metric.npz"
     assert run("convert", tmp_path / "relative.npz", "-o", out, "--near", 2, "--far", 6)[0] == 0
     assert torch.allclose(load_depth(out).metres(), held.metres(), rtol=1e-4)
+
+
+def test_things_cut_out_of_a_photo(run, tmp_path, photo, depth):
+    mask = torch.zeros(96, 128, dtype=torch.bool)
+    mask[20:60, 30:70] = True
+    things = Instances(((Thing("cat", 0.9, mask=mask), Thing("dog", 0.8, (80, 10, 120, 50))),), (96, 128))
+    things.save(tmp_path / "things.json")
+    out = tmp_path / "layers"
+    status, told, err = run("isolate", photo[0], "--things", tmp_path / "things.json", "-d", depth[0], "-o", out)
+    assert status == 0, err
+    assert sorted(p.name for p in out.iterdir()) == ["00_background.png", "01_cat.png", "02_dog.png", "layers.json"]
+    assert told.split()[-1] == str(out / "layers.json")
+    placed = json.loads((out / "layers.json").read_text())["layers"]
+    assert placed[1]["z_index"] > placed[2]["z_index"], "the wall is closer at its left"
+    given = "--things", tmp_path / "things.json", "--names", "dog"
+    assert run("isolate", photo[0], *given, "-o", tmp_path / "two")[0] == 0
+    assert [p.name for p in (tmp_path / "two").glob("0[1-9]*")] == ["01_dog.png"]
+    assert run("isolate", photo[0], "-d", depth[0], "--nearer", 0.8, "--whole", "-o", tmp_path / "near")[0] == 0
+    assert (tmp_path / "near" / "01_near.png").is_file()
+    assert run("isolate", photo[0], "--nearer", 0.8, "-o", tmp_path / "x")[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import fathom
-from fathom import FathomError, PictureError, Segmentation, SettingError, Signal
+from fathom import FathomError, Instances, PictureError, Segmentation, SettingError, Signal
 from fathom.annotator.sizing import result_size
 from fathom.models import collect, estimator, ids
 from fathom.signals import kind_of_slot
@@ -66,7 +66,9 @@ def tiny(request, tiny_annotator):
 
 
 def values(signal):
-    """The tensor of a signal."""
+    """The tensor of a signal; of things, which one is seen at every pixel."""
+    if isinstance(signal, Instances):
+        return torch.stack([signal.ids(i) for i in range(len(signal))])
     return next(iter(signal._tensors().values()))
 
 
@@ -78,7 +80,9 @@ def main_kind(e):
 def assert_same(one, other, exactly=False):
     a, b = values(one), values(other)
     assert a.shape == b.shape
-    if isinstance(one, Segmentation):
+    if isinstance(one, Instances):
+        assert one._rest() == other._rest() or not exactly
+    if isinstance(one, (Segmentation, Instances)):
         assert (a == b).float().mean() >= (1 if exactly else 0.999)
     elif exactly:
         assert torch.equal(a, b)

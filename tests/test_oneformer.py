@@ -14,9 +14,12 @@ import torch
 from checkpoints import DATA, fill, lively, published
 
 import fathom
+from fathom import SettingError, SignalError
 from fathom.annotator import loading, sizing
 from fathom.annotator.weights import Checkpoint
 from fathom.models import estimator
+from fathom.models.oneformer import to_instances, to_panoptic
+from fathom.signals import Palette
 
 IDS = {"ade20k": "oneformer-ade20k", "coco": "oneformer-coco"}
 
@@ -192,6 +195,150 @@ def test_another_data_set_is_told(seeded: Any, tmp_path: Path) -> None:
     torch.save(seeded(tiny("coco").build(Checkpoint(Path(), {}))), tmp_path / "coco.bin")
     with pytest.raises(fathom.WeightsError, match="133 classes"):
         loading.load(tiny("ade20k"), tmp_path / "coco.bin")
+
+
+# ------------------------------------------------------------------------------- objects
+
+POST = sorted(DATA.glob("oneformer/oneformer_post__*.npz"))
+PALETTES = {"ade20k": "ade20k", "coco": "coco_panoptic"}
+
+
+def crafted(path: Path) -> Any:
+    """Crafted logits and what the authors' functions made of them: (class logits, mask logits, size, palette, file)."""
+    stored = dict(np.load(path))
+    told = json.loads(str(stored["meta"]))
+    classes = torch.from_numpy(stored["class_q64"].astype(np.float32) / 64)[None]
+    masks = torch.from_numpy(stored["mask_q16"].astype(np.float32) / 16)[None]
+    size = tuple(told["target_size"] or masks.shape[-2:])
+    return classes, masks, size, PALETTES[told["classes"]], stored, told
+
+
+@pytest.mark.parametrize("path", POST, ids=lambda p: p.stem.split("__")[1])
+@pytest.mark.parametrize(
+    ("key", "settings"),
+    [
+        ("orig_instance_demo_panoptic_on", {}),
+        ("orig_instance_demo", {"countable": False}),
+        ("orig_instance_eval", {"countable": False, "threshold": -1.0}),
+    ],
+)
+def test_objects_are_those_of_the_authors_function(path: Path, key: str, settings: dict[str, Any]) -> None:
+    classes, masks, size, palette, stored, told = crafted(path)
+    (things,) = to_instances(classes, masks, size, palette, **settings).things
+    names = Palette.named(palette).names
+    assert len(things) == told["results"][key]["n"]
+    count = told["results"][key]["stored"]
+    scores, labels = stored[f"{key}_scores"], stored[f"{key}_classes"]
+    assert np.abs(np.array([thing.score for thing in things[:count]]) - scores).max() < 1e-6
+    assert [thing.name for thing in things[:count]] == [names[label] for label in labels]
+    pixels = size[0] * size[1]
+    theirs = np.unpackbits(stored[f"{key}_masks_packed"], axis=1)[:, :pixels].reshape(count, *size).astype(bool)
+    # Equal scores of equal names come in any order.
+    ours = [(thing.name, thing.mask.numpy().tobytes()) for thing in things[:count] if thing.mask is not None]
+    assert sorted(ours) == sorted((names[label], mask.tobytes()) for label, mask in zip(labels, theirs, strict=True))
+
+
+PANOPTIC = [(path, key) for path in POST for key in np.load(path).files if key.startswith("orig_panoptic")]
+
+
+@pytest.mark.parametrize(("path", "key"), PANOPTIC, ids=[f"{p.stem.split('__')[1]}-{k}" for p, k in PANOPTIC])
+def test_panoptic_is_that_of_the_authors_function(path: Path, key: str) -> None:
+    classes, masks, size, palette, stored, told = crafted(path)
+    rule = told["results"][key]
+    objects, regions = to_panoptic(classes, masks, size, palette, threshold=rule["object_mask_threshold"])
+    segments, ids = {s["id"]: s for s in rule["segments_info"]}, stored[key]
+    expected = np.full(ids.shape, -1)
+    for id, segment in segments.items():
+        expected[ids == id] = segment["category_id"]
+    assert np.array_equal(regions.labels[0].numpy(), expected)
+    names = Palette.named(palette).names
+    theirs = [(names[s["category_id"]], (ids == id).tobytes()) for id, s in segments.items() if s["isthing"]]
+    ours = [(thing.name, thing.mask.numpy().tobytes()) for thing in objects.things[0] if thing.mask is not None]
+    assert sorted(ours) == sorted(theirs)
+    assert not (objects.masks(0).sum(0) > 1).any()
+
+
+def test_a_batch_of_logits_is_its_pictures() -> None:
+    one, two = (crafted(path) for path in POST if "coco" in path.name)
+    masks = [torch.nn.functional.interpolate(c[1], (32, 48)) for c in (one, two)]
+    together = to_instances(torch.cat([one[0], two[0]]), torch.cat(masks), (40, 50), "coco_panoptic")
+    for i, case in enumerate((one, two)):
+        assert together[i].things == to_instances(case[0], masks[i], (40, 50), "coco_panoptic").things
+
+
+@pytest.mark.parametrize("change", ["palette", "classes", "nan", "shape"])
+def test_logits_that_do_not_fit_are_told(change: str) -> None:
+    classes, masks, size, palette, *_ = crafted(POST[0])
+    if change == "palette":
+        with pytest.raises(SettingError, match="not 'vspw'"):
+            to_instances(classes, masks, size, "vspw")
+        return
+    made = {
+        "classes": (classes[..., :-1], "151 logits"),
+        "nan": (classes * float("nan"), "NaN"),
+        "shape": (classes[0], r"\(B,Q,K\+1\)"),
+    }[change]
+    for function in (to_instances, to_panoptic):
+        with pytest.raises(SignalError, match=made[1]):
+            function(made[0], masks, size, palette)
+
+
+def test_one_network_serves_every_task() -> None:
+    chosen = [tiny_of(id) for id in ("oneformer-coco", "oneformer-coco-objects", "oneformer-coco-panoptic")]
+    networks = [e.build(Checkpoint(Path(), {})) for e in chosen]
+    state = lively(networks[0])
+    for network in networks:
+        network.load_state_dict(state)
+        network.eval()
+    pixels = torch.randn(1, 3, 50, 70, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        scores = networks[0](pixels)
+        assert all(torch.equal(network(pixels), scores) for network in networks)
+        classes, masks = networks[2](pixels, task="semantic"), networks[1](pixels, task="instance")
+        assert torch.equal(classes, scores) and masks[0].shape == (1, 20, 134) and masks[1].shape[:2] == (1, 20)
+        other = networks[1](pixels, task="panoptic")
+        assert not torch.allclose(other[0], masks[0]), "the task made no difference"
+
+
+def tiny_of(id: str) -> Any:
+    return estimator(id).tiny()
+
+
+def test_objects_of_a_batch_equal_those_of_its_pictures(tiny_annotator: Any) -> None:
+    batch = picture(48, 64, 3)
+    for id in ("oneformer-ade20k-objects", "oneformer-coco-panoptic"):
+        annotator = tiny_annotator(id)
+        together = annotator.scene(batch, resolution=40, threshold=0.0)
+        assert sum(map(len, together["objects"].things)) >= 3  # type: ignore[attr-defined]
+        for i in range(3):
+            alone = annotator.scene(batch[i : i + 1], resolution=40, threshold=0.0)
+            assert together["objects"][i]._rest() == alone["objects"]._rest()
+    assert tuple(together) == ("objects", "segmentation")
+
+
+def test_the_estimators_options_change_what_is_found(tiny_annotator: Any) -> None:
+    annotator = tiny_annotator("oneformer-coco-objects")
+    image = picture(48, 64)
+    every = annotator(image, threshold=0.0)
+    assert len(annotator(image, threshold=0.999).things[0]) < len(every.things[0])
+    assert len(annotator(image, threshold=0.0, once=True).things[0]) < len(every.things[0])
+    assert all(thing.runs.area for thing in every.things[0]) and every.classes == Palette.named("coco_panoptic").names
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("task", ["instance", "panoptic"])
+@pytest.mark.parametrize("key", list(IDS))
+def test_the_published_layout_gives_the_published_logits(key: str, task: Any, tmp_path: Path) -> None:
+    path = published(f"oneformer/{key}", tmp_path).rename(tmp_path / "pytorch_model.bin")
+    annotator = loading.load(estimator(f"{IDS[key]}-objects"), path, device="cpu")
+    path.unlink()
+    field = torch.from_numpy(fill.field(0, "input/320x448", 320, 448, -2.0, 2.0))[None]
+    with torch.inference_mode():
+        classes, masks = annotator.network(field, task=task)
+    with np.load(DATA / "oneformer/tasks.npz") as goldens:
+        theirs = torch.from_numpy(goldens[f"{key}/{task}/classes"]), torch.from_numpy(goldens[f"{key}/{task}/masks"])
+    for ours, golden in zip((classes[0, ::5], masks[0, ::10, ::4, ::4]), theirs, strict=True):
+        assert float((ours - golden).abs().max()) <= 1e-4 * float(golden.amax() - golden.amin())
 
 
 @pytest.mark.parity

@@ -15,6 +15,7 @@ from ..annotator import host
 from ..annotator.pictures import as_pixels
 from ..errors import SettingError, SignalError
 from ..signals import Depth, Segmentation
+from ..signals.instances import Instances
 from .pixels import (
     check_choice,
     check_range,
@@ -35,7 +36,9 @@ _BEYOND = 0.25  # of a region's own range
 
 
 @dataclass(frozen=True)
-class _Region:
+class Region:
+    """Where one region is, and the part of it that is measured."""
+
     name: str
     where: Tensor  # bool (H,W)
     core: Tensor  # bool (H,W), away from the region's border
@@ -46,7 +49,7 @@ class _Region:
 
 def depth_by_region(
     depth: Depth,
-    regions: Tensor | Segmentation,
+    regions: Tensor | Segmentation | Instances,
     statistic: Statistic = "median",
     percentile: float = 50.0,
     erode: int = 4,
@@ -54,7 +57,8 @@ def depth_by_region(
 ) -> tuple[Depth, str]:
     """A depth whose borders are those of the regions, and each region's numbers as JSON.
 
-    regions: a Segmentation, every label one region; or MASKs (N,H,W), above 0.5, every mask one region of one picture.
+    regions: a Segmentation, every label one region; Instances, every thing one region, of those that overlap the first
+    on top; or MASKs (N,H,W), above 0.5, every mask one region of one picture.
     With a batch of B pictures, N = 1 serves all, otherwise N must be a multiple of B: the first N/B masks belong to the
     first picture. Masks of another size are resized to the nearest pixel; of overlapping masks the later lies on top.
 
@@ -67,7 +71,7 @@ def depth_by_region(
     The JSON is a list with one object per region: picture, region, pixels, measured, value, mean, low and high
     (percentiles 5 and 95), unit, and for a metric depth metres. value is null where nothing was measured.
     """
-    _check_measure(statistic, percentile, erode)
+    check_measure(statistic, percentile, erode)
     check_choice("fill", fill, get_args(Fill))
     count = _pictures(depth, regions)
     values = depth.values.new_empty(count, *depth.values.shape[1:])
@@ -78,7 +82,7 @@ def depth_by_region(
         here = nth_depth(depth, i)
         known = _valid(here)
         found = [r for r in _regions(regions, i, count, here, erode) if bool(r.where.any())]
-        measured = [_measure(here, known, r, statistic, percentile) for r in found]
+        measured = [measure(here, here.values[0], known, r, statistic, percentile) for r in found]
         told += [{"picture": i, "region": r.name, **m} for r, m in zip(found, measured, strict=True)]
         values[i], valid[i] = here.values[0], known
         if fill == "flat":
@@ -95,7 +99,7 @@ def depth_by_region(
 
 def order_regions(
     depth: Depth,
-    regions: Tensor | Segmentation,
+    regions: Tensor | Segmentation | Instances,
     k: int = 1,
     statistic: Statistic = "median",
     percentile: float = 50.0,
@@ -108,9 +112,10 @@ def order_regions(
     a batch follow each other in the first result. The JSON lists the regions in order, as `depth_by_region` does, with
     "place".
 
-    Raises SettingError when k names no region, SignalError when there is none.
+    Raises SettingError when k names no region, SignalError when there is none. Of Instances, of which a picture may
+    have few or none, the k-th is then an empty mask, with an entry in the JSON whose region is null.
     """
-    _check_measure(statistic, percentile, erode)
+    check_measure(statistic, percentile, erode)
     count = _pictures(depth, regions)
     ordered: list[Tensor] = []
     chosen: list[Tensor] = []
@@ -119,20 +124,25 @@ def order_regions(
         here = nth_depth(depth, i)
         known = _valid(here)
         found = [r for r in _regions(regions, i, count, here, erode, on_top=False) if bool(r.where.any())]
-        if not found:
+        lenient = isinstance(regions, Instances)
+        if not found and not lenient:
             raise SignalError(f"picture {i} has no region: every mask is empty.")
-        measured = [_measure(here, known, r, statistic, percentile) for r in found]
+        measured = [measure(here, here.values[0], known, r, statistic, percentile) for r in found]
         places = sorted(range(len(found)), key=lambda n: -_rank(measured[n]["value"]))
-        if k == 0 or not -len(found) <= k <= len(found):
+        has = k != 0 and -len(found) <= k <= len(found)
+        if k == 0 or not (has or lenient):
             raise SettingError(
                 f"k must lie in 1..{len(found)} (nearest first) or -{len(found)}..-1 for picture {i}, got {k}."
             )
-        sorted_masks = torch.stack([found[n].where for n in places]).float()
+        nothing = torch.zeros_like(known, dtype=torch.float32)
+        sorted_masks = torch.stack([found[n].where.float() for n in places]) if found else nothing[None]
         ordered.append(sorted_masks)
-        chosen.append(sorted_masks[k - 1 if k > 0 else k])
+        chosen.append(sorted_masks[k - 1 if k > 0 else k] if has else nothing)
         told += [
             {"picture": i, "place": place + 1, "region": found[n].name, **measured[n]} for place, n in enumerate(places)
         ]
+        if not has:
+            told.append({"picture": i, "place": k, "region": None})
     return torch.cat(ordered), torch.stack(chosen), json.dumps(told)
 
 
@@ -140,7 +150,7 @@ def _rank(value: float | None) -> float:
     return float("-inf") if value is None else value
 
 
-def _check_measure(statistic: str, percentile: float, erode: int) -> None:
+def check_measure(statistic: str, percentile: float, erode: int) -> None:
     check_choice("statistic", statistic, get_args(Statistic))
     check_range("percentile", percentile, 0, 100)
     check_range("erode", erode, 0, 256)
@@ -150,9 +160,12 @@ def _valid(depth: Depth) -> Tensor:
     return torch.ones_like(depth.values[0], dtype=torch.bool) if depth.valid is None else depth.valid[0]
 
 
-def _pictures(depth: Depth, regions: Tensor | Segmentation) -> int:
+def _pictures(depth: Depth, regions: Tensor | Segmentation | Instances) -> int:
     if isinstance(regions, Segmentation):
         return together(depth=len(depth), segmentation=len(regions))
+    if isinstance(regions, Instances):
+        same_pictures(depth, regions)
+        return len(depth)
     masks = 1 if regions.ndim == 2 else len(regions)
     if masks != 1 and masks % len(depth):
         raise SignalError(
@@ -162,9 +175,25 @@ def _pictures(depth: Depth, regions: Tensor | Segmentation) -> int:
     return len(depth)
 
 
+def same_pictures(depth: Depth, instances: Instances) -> None:
+    """Raise SignalError unless both are of equally many pictures: things do not stand where those of another do."""
+    if len(depth) != len(instances):
+        raise SignalError(
+            f"there are instances of {len(instances)} pictures and depth of {len(depth)}: find both in the same "
+            "pictures."
+        )
+
+
+def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
+    """A bool mask (H,W) at another size, to the nearest pixel."""
+    if mask.shape == (height, width):
+        return mask
+    return F.interpolate(mask[None, None].float(), (height, width), mode="nearest-exact")[0, 0] > 0.5
+
+
 def _regions(
-    regions: Tensor | Segmentation, place: int, count: int, depth: Depth, erode: int, on_top: bool = True
-) -> Iterator[_Region]:
+    regions: Tensor | Segmentation | Instances, place: int, count: int, depth: Depth, erode: int, on_top: bool = True
+) -> Iterator[Region]:
     """The regions of picture `place`, at the depth's size. on_top: later masks hide earlier ones."""
     height, width = depth.values.shape[1:]
     device = depth.values.device
@@ -173,11 +202,19 @@ def _regions(
         if labels.shape[1:] != (height, width):
             labels = F.interpolate(labels[:, None].float(), (height, width), mode="nearest-exact")[:, 0].long()
         labels = labels[0]
-        core = _core(labels, erode)
+        core = core_of(labels, erode)
         for label in labels.unique().tolist():
             if label >= 0:
                 where = labels == label
-                yield _Region(regions.names[label], where, where & core)
+                yield Region(regions.names[label], where, where & core)
+        return
+    if isinstance(regions, Instances):
+        above = torch.zeros(height, width, dtype=torch.bool, device=device)
+        for number, thing in enumerate(regions.things[place], 1):
+            where = mask_at(thing.shape(regions.size).whole().to(device), height, width)
+            if on_top:
+                where, above = where & ~above, where | above
+            yield Region(f"{thing.name} {number}", where, where & core_of(where.long(), erode))
         return
     masks = regions if regions.ndim == 3 else regions[None]
     each = len(masks) // count if len(masks) > 1 else 1
@@ -188,11 +225,11 @@ def _regions(
     for n in reversed(range(each)):
         where = binary[n] & ~above if on_top else binary[n]
         above = above | binary[n]
-        made.append(_Region(f"mask {n + 1}", where, where & _core(where.long(), erode)))
+        made.append(Region(f"mask {n + 1}", where, where & core_of(where.long(), erode)))
     yield from reversed(made)
 
 
-def _core(labels: Tensor, erode: int) -> Tensor:
+def core_of(labels: Tensor, erode: int) -> Tensor:
     """Where all pixels of the square of `erode` around carry the same label: bool (H,W). The picture's edge is none."""
     if not erode:
         return torch.ones_like(labels, dtype=torch.bool)
@@ -205,10 +242,14 @@ def _widest(field: Tensor, reach: int) -> Tensor:
     return F.max_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach))
 
 
-def _measure(depth: Depth, known: Tensor, region: _Region, statistic: Statistic, percentile: float) -> dict[str, Any]:
-    seen = depth.values[0][region.core & known]
+def measure(
+    depth: Depth, values: Tensor, known: Tensor, region: Region, statistic: Statistic, percentile: float
+) -> dict[str, Any]:
+    """The numbers of one region, as `depth_by_region` tells them. depth: whose unit they have. values float and known
+    bool (H,W): the whole of a picture or a part, of the region's size."""
+    seen = values[region.core & known]
     if not len(seen):
-        seen = depth.values[0][region.where & known]
+        seen = values[region.where & known]
     told: dict[str, Any] = {"pixels": int(region.where.sum()), "measured": len(seen), "unit": depth.unit}
     if not len(seen):
         return {**told, "value": None, "mean": None, "low": None, "high": None}
@@ -229,13 +270,13 @@ def _percentile(ordered: Tensor, point: float) -> float:
     return low + (high - low) * (place - below)
 
 
-def _snapped(values: Tensor, known: Tensor, found: list[_Region], erode: int, least: float) -> tuple[Tensor, Tensor]:
+def _snapped(values: Tensor, known: Tensor, found: list[Region], erode: int, least: float) -> tuple[Tensor, Tensor]:
     """`values` (H,W) with every region's core continued to its border along its slope, and where it is valid. No new
     value lies below `least`."""
     labels = torch.full_like(values, -1, dtype=torch.int32)
     for number, region in enumerate(found):
         labels[region.where] = number
-    sure = _core(labels, erode) & known
+    sure = core_of(labels, erode) & known
     for region in found:
         if not bool((sure & region.where).any()):
             sure |= region.where & known  # too thin to have a core
@@ -377,7 +418,7 @@ def refine_edges(
                 plane, mask = here.values[0, rows], known[rows]
                 plane = torch.where(mask, plane, torch.zeros_like(plane))
                 guide = nth(pixels, i)[0, :, rows]
-                work = _guided if method == "guided" else _joint
+                work = guided if method == "guided" else _joint
                 trust = _steadiness(plane, mask, int(radius)) * mask
                 values[i, top : top + _STRIP] = work(plane, trust, guide, int(radius), sensitivity)[inner]
                 bar.update()
@@ -408,7 +449,9 @@ def _mean(planes: Tensor, reach: int) -> Tensor:
     return F.avg_pool2d(rows, (1, 2 * reach + 1), 1, (0, reach), count_include_pad=False)[:, 0]
 
 
-def _guided(plane: Tensor, weight: Tensor, guide: Tensor, radius: int, sensitivity: float) -> Tensor:
+def guided(plane: Tensor, weight: Tensor, guide: Tensor, radius: int, sensitivity: float) -> Tensor:
+    """The guided filter of `refine_edges` over one plane (H,W). weight (H,W): how much each pixel counts. guide: the
+    photo (3,H,W)."""
     # Every mean is one over the weighted pixels. The depth's own mean is taken off first: large sums lose digits.
     share = _mean(weight[None], radius).clamp_min(1e-6)
     offset = (plane * weight).sum() / weight.sum().clamp_min(1)

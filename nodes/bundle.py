@@ -11,18 +11,18 @@ from ..annotator import host, loading
 from ..annotator.pictures import as_pixels
 from ..models import estimator as by_id
 from ..models import ids
-from ..signals import Depth, Normals, Scene, Segmentation
+from ..signals import Depth, Instances, Normals, Scene, Segmentation
 from ..tools import bundle as store
 from ..version import __version__
 from .base import Node
-from .fields import choice, resolution
+from .fields import advanced, choice, resolution
 
 CATEGORY = "Fathom/Bundle"
 NONE = "none"
-PARTS = ("depth", "normals", "segmentation")
+PARTS = ("depth", "normals", "segmentation", "faces", "objects")
 
 BUNDLE: tuple[str, dict[str, Any]] = ("FATHOM_BUNDLE", {"tooltip": "A bundle from Fathom Bundle or Load Bundle."})
-Parts = tuple[Scene, Any, "Depth | Any", "Normals | Any", "Segmentation | Any"]
+Parts = tuple[Scene, Any, "Depth | Any", "Normals | Any", "Segmentation | Any", "Instances | Any", "Instances | Any"]
 
 
 def make_bundle(
@@ -75,14 +75,24 @@ def _part(bundle: Scene, name: str) -> Any:
     return host.blocked(f"bundle {key} holds no {name}, only {have}. Choose an estimator for it.")
 
 
-_RETURN_TYPES = ("FATHOM_BUNDLE", "IMAGE", "FATHOM_DEPTH", "FATHOM_NORMALS", "FATHOM_SEGMENTATION")
-_RETURN_NAMES = ("bundle", "image", "depth", "normals", "segmentation")
+_RETURN_TYPES = (
+    "FATHOM_BUNDLE",
+    "IMAGE",
+    "FATHOM_DEPTH",
+    "FATHOM_NORMALS",
+    "FATHOM_SEGMENTATION",
+    "FATHOM_INSTANCES",
+    "FATHOM_INSTANCES",
+)
+_RETURN_NAMES = ("bundle", "image", *PARTS)
 _OUTPUT_TOOLTIPS = (
     "Everything together, for Inspect Bundle.",
     "The picture.",
     "The depth, when the bundle holds one.",
     "The normals, when the bundle holds them.",
     "The regions, when the bundle holds them.",
+    "The faces, when the bundle holds them.",
+    "The things, when the bundle holds them.",
 )
 
 
@@ -131,6 +141,8 @@ class FathomBundle(Node):
                         "tooltip": "Space for all bundles together, in GiB; those used longest ago are removed first.",
                     },
                 ),
+                "faces": advanced(pick("faces", NONE)),
+                "objects": advanced(pick("objects", NONE)),
             },
         }
 
@@ -143,9 +155,11 @@ class FathomBundle(Node):
         resolution: int = 512,
         pin: bool = False,
         limit_gb: float = store.LIMIT / 2**30,
+        faces: str = NONE,
+        objects: str = NONE,
     ) -> Parts:
         host.setting("BundleLimit", "FATHOM_BUNDLE_LIMIT", limit_gb)  # told here: INPUT_TYPES may not raise
-        chosen = {"depth": depth, "normals": normals, "segmentation": segmentation}
+        chosen = dict(zip(PARTS, (depth, normals, segmentation, faces, objects), strict=True))
         wanted = {part: id for part, id in chosen.items() if id != NONE}
         return _outputs(make_bundle(image, wanted, resolution, pin=pin, limit=int(limit_gb * 2**30)))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import SettingError, SignalError
@@ -298,6 +299,14 @@ class Instances(Signal):
         """Each thing in a colour of its own on black, float32 (B,H,W,3) in 0..1; of two that overlap, the first."""
         return torch.stack([colours(int(ids.amax()))[ids.long()] for ids in map(self.ids, range(len(self)))])
 
+    def resized(self, height: int, width: int) -> Instances:
+        """The same things in pictures of another size; masks to the nearest pixel. Itself where it is that size."""
+        if self.size == (height, width):
+            return self
+        down, across = height / self.size[0], width / self.size[1]
+        things = tuple(tuple(_resized(t, height, width, down, across) for t in picture) for picture in self.things)
+        return replace(self, things=things, size=(height, width))
+
     def called(self, query: str) -> tuple[tuple[int, ...], ...]:
         """For each picture the places of the things that are called `query`, or by one of its names parted by commas.
 
@@ -409,6 +418,16 @@ class _GatherThings(Gather[Instances]):
         if came != self._total:
             raise SignalError(f"{self._total} pictures were to come, {came} came.")
         return Instances.join(self._parts)
+
+
+def _resized(thing: Thing, height: int, width: int, down: float, across: float) -> Thing:
+    x0, y0, x1, y1 = thing.box
+    runs = thing.runs
+    if runs is not None:
+        whole = F.interpolate(runs.whole()[None, None].float(), (height, width), mode="nearest-exact")[0, 0]
+        runs = Runs.of(whole > 0.5)
+    points = None if thing.points is None else thing.points * thing.points.new_tensor([across, down])
+    return Thing(thing.name, thing.score, (x0 * across, y0 * down, x1 * across, y1 * down), runs, points)
 
 
 def without_empty(instances: Instances) -> Instances:

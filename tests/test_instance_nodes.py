@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ import yunet_file as painted
 import fathom
 from fathom import Depth, SettingError
 from fathom.annotator import runtime
+from fathom.nodes import bundle
 from fathom.nodes import instances as nodes
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.instances import Instances, Thing
+from fathom.tools.instances import pick as tools_pick
 
 SIZE = 96, 128
 
@@ -116,3 +119,21 @@ def test_a_node_hands_things_on_and_shows_them(tiny: list[str]) -> None:
     result = nodes.FathomFindFaces().run(image, "yunet", score=0.9, least=0, most=2)
     assert isinstance(result[2], Instances) and len(result[2].things[0]) == 2
     assert nodes.FathomFindFaces.shown() == ("image",) and nodes.FathomIsolate.shown() == ("cutouts",)
+
+
+def test_a_bundle_of_depth_regions_and_faces_runs_no_network_twice(
+    tiny: list[str], scene: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "_weights_hash", lambda estimator, root: estimator.id)
+    slots = {"depth": "fathom-tiny", "segmentation": "oneformer-coco-panoptic", "faces": "yunet"}
+    slots |= {"objects": "oneformer-coco-panoptic"}
+    made = bundle.make_bundle(scene, slots, 64, root=tmp_path)
+    assert sorted(tiny) == ["fathom-tiny", "oneformer-coco-panoptic", "yunet"]
+    tiny.clear()
+    for _ in range(24):
+        again = bundle.make_bundle(scene, slots, 64, root=tmp_path)
+        tools_pick(again["faces"], again["depth"])
+    assert tiny == [] and set(again) == set(slots)
+    assert again["objects"]._rest() == made["objects"]._rest() and again["faces"].size == (64, 85)  # type: ignore
+    text, previews = bundle.FathomInspectBundle().execute(again)["result"]
+    assert len(previews) == 5 and "yunet" in text

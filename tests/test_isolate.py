@@ -153,9 +153,20 @@ def test_a_folder_of_pictures_and_where_they_lie(tmp_path: Path) -> None:
     assert {f.name for f in listed} >= {"0000_00_background.png", "0001_00_background.png"}
 
 
+def test_things_found_in_a_smaller_picture_are_cut_out_of_the_large_one() -> None:
+    photo, things, depth = people()
+    large = photo.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    made = isolate(large, things, depth, radius=0)
+    expected = things.masks(0).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert torch.equal(made.images()[..., 3] > 0, expected)
+    face = Thing("face", 0.5, (1.5, 2.0, 10.0, 12.0), points=torch.tensor([[3.0, 4.0]]))
+    (bigger,) = Instances(((face,),), SIZE).resized(120, 240).things[0]
+    assert bigger.box == (4.5, 4.0, 30.0, 24.0) and bigger.points is not None and bigger.points.tolist() == [[9, 8]]
+
+
 def test_what_does_not_fit_is_told() -> None:
     photo, things, depth = people()
-    with pytest.raises(SignalError, match="1 pictures of 80x60, the image holds 2"):
+    with pytest.raises(SignalError, match="instances of 1 pictures, the image holds 2"):
         isolate(photo.expand(2, -1, -1, -1), things)
     with pytest.raises(SignalError, match="80x60"):
         isolate(photo[:, :10], things)

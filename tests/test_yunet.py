@@ -55,7 +55,8 @@ def test_decoding_equals_numbers_made_by_hand(network: yunet.YuNet, seed: int) -
     for stride in painted.STRIDES:
         for _ in range(2):
             row, column = (int(generator.integers(0, side // stride)) for side in (height, width))
-            box = (*levels(generator, 2), int(generator.integers(70, 128)), int(generator.integers(70, 128)))
+            dx, dy = levels(generator, 2)
+            box = dx, dy, int(generator.integers(70, 128)), int(generator.integers(70, 128))
             face = painted.paint(picture, stride, (row, column), (250, 255 - len(expected)), box, levels(generator, 10))
             if all(apart(face, other) for other in expected):
                 expected.append(face)

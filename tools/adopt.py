@@ -188,14 +188,13 @@ def from_track(track: Any, count: int, size: Size, name: str = "object") -> Inst
             f"the track data belong to {frames} frames of {of[1]}x{of[0]}, the image holds {count} of "
             f"{size[1]}x{size[0]}."
         )
-    scores = (
-        list(track.get("scores") or []) if not isinstance(track.get("scores"), Tensor) else track["scores"].tolist()
-    )
+    given = track.get("scores")
+    scores = torch.as_tensor([] if given is None else given, dtype=torch.float64).flatten().tolist()
     pictures: list[tuple[Thing, ...]] = []
     for frame in range(frames):
         found = []
-        for number in range(0 if packed is None else packed.shape[1]):
-            mask = mask_at(_unpacked(packed[frame, number]), *size)
+        for number, bits in enumerate(() if packed is None else packed[frame]):
+            mask = mask_at(_unpacked(bits), *size)
             if bool(mask.any()):
                 score = min(max(float(scores[number]), 0.0), 1.0) if number < len(scores) else None
                 found.append(Thing(name, score, mask=mask))

@@ -289,18 +289,13 @@ def _meet(a: Thing, b: Thing) -> bool:
 def draw(image: Any, instances: Instances, strength: float = 0.4) -> Tensor:
     """The pictures with what was found in them: masks tinted, boxes, landmarks, names and scores; IMAGE (B,H,W,3).
 
-    image: (B,H,W,C), or one picture for all; it must have the size of the instances. strength: of the tint, 0..1.
+    image: (B,H,W,C), or one picture for all; the instances are brought to its size. strength: of the tint, 0..1.
     """
     from PIL import Image, ImageDraw
 
     check_range("strength", strength, 0, 1)
     pixels = as_pixels(image)
-    if tuple(pixels.shape[-2:]) != tuple(instances.size) or len(pixels) not in (1, len(instances)):
-        height, width = instances.size
-        raise SignalError(
-            f"the instances belong to {len(instances)} pictures of {width}x{height}, the image holds {len(pixels)} of "
-            f"{pixels.shape[-1]}x{pixels.shape[-2]}."
-        )
+    instances = on_picture(instances, pixels)
     drawn = torch.empty(len(instances), *instances.size, 3)
     for i in each_picture(len(instances), "Draw"):
         levels = (pixels[i if len(pixels) > 1 else 0].permute(1, 2, 0).cpu() * 255).round()
@@ -319,6 +314,21 @@ def draw(image: Any, instances: Instances, strength: float = 0.4) -> Tensor:
 
         drawn[i] = torch.from_numpy(np.array(canvas)).float() / 255
     return drawn
+
+
+def on_picture(instances: Instances, pixels: Tensor) -> Instances:
+    """Instances at the size of the pictures (B,3,H,W) in which they were found, which may have been resized since.
+
+    Raises SignalError for another number of pictures (one serves all), or another shape than theirs.
+    """
+    (height, width), (rows, columns) = instances.size, pixels.shape[-2:]
+    same_shape = abs(width * rows - height * columns) <= 2 * max(height, width, rows, columns)
+    if not same_shape or len(pixels) not in (1, len(instances)):
+        raise SignalError(
+            f"the instances belong to {len(instances)} pictures of {width}x{height}, the image holds {len(pixels)} of "
+            f"{columns}x{rows}."
+        )
+    return instances.resized(rows, columns)
 
 
 def _outline(pen: Any, thing: Thing, tint: tuple[int, ...], size: tuple[int, int]) -> None:

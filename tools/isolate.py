@@ -18,7 +18,7 @@ from ..signals import Depth
 from ..signals.codec import write_whole
 from ..signals.instances import Instances, Runs, Thing
 from .depth_field import Space, depth_field
-from .instances import thing_depth
+from .instances import on_picture, thing_depth
 from .pixels import check_choice, check_range, each_picture, nth_depth
 from .regions import core_of, guided, mask_at, same_pictures
 
@@ -153,8 +153,8 @@ def isolate(
 ) -> Isolated:
     """Cut things out of their pictures.
 
-    image: (B,H,W,C), as many pictures as the instances are of, and of their size. depth: orders the layers and is told
-    with each cutout. radius: how far an edge may move after the photo, in pixels; 0 = the mask as it is. sensitivity:
+    image: (B,H,W,C), as many pictures as the instances are of, which are brought to its size. depth: orders the layers
+    and is told with each cutout. radius: how far an edge may move after the photo, in pixels; 0 = the mask as it is. sensitivity:
     the step in the photo's colour, 0..1, that counts as an edge. joined: all things of a picture in one cutout.
     background: "cut out": transparent where a cutout is solid, so that cutouts over it give the photo again; "whole":
     the photo.
@@ -165,12 +165,9 @@ def isolate(
     check_range("sensitivity", sensitivity, 1e-4, 1)
     check_choice("background", background, get_args(Background))
     pixels = as_pixels(image)
-    if tuple(pixels.shape[-2:]) != tuple(instances.size) or len(pixels) != len(instances):
-        height, width = instances.size
-        raise SignalError(
-            f"the instances belong to {len(instances)} pictures of {width}x{height}, the image holds {len(pixels)} of "
-            f"{pixels.shape[-1]}x{pixels.shape[-2]}."
-        )
+    if len(pixels) != len(instances):
+        raise SignalError(f"there are instances of {len(instances)} pictures, the image holds {len(pixels)}.")
+    instances = on_picture(instances, pixels)
     if depth is not None:
         same_pictures(depth, instances)
     cutouts: list[Cutout] = []

@@ -331,7 +331,7 @@ def test_twenty_variations_cost_one_run_and_open_no_weights(tiny, forwards, scen
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" and watching[0] else None)
     for _ in range(20):
         loading.cache.clear()  # as after a restart
-        bundle, image, depth, _, _ = node.execute(scene, "fathom-tiny", "none", "none", 64)
+        bundle, image, depth, *_ = node.execute(scene, "fathom-tiny", "none", "none", 64)
         assert torch.equal(depth.values, first[2].values)
         assert torch.equal(image, scene.clamp(0, 1))
     watching[0] = False
@@ -410,9 +410,9 @@ def test_load_and_inspect_nodes(tiny, scene):
     assert keys == [bundle.metadata["key"]]
     assert FathomLoadBundle.VALIDATE_INPUTS(bundle.metadata["key"]) is True
     assert "no bundle" in str(FathomLoadBundle.VALIDATE_INPUTS("f" * 32))
-    loaded, image, depth, normals, regions = FathomLoadBundle().execute(bundle.metadata["key"])
+    loaded, image, depth, normals, regions, *things = FathomLoadBundle().execute(bundle.metadata["key"])
     assert torch.equal(depth.values, bundle.depth.values)
-    assert normals is None and regions is None
+    assert normals is None and regions is None and things == [None, None]
     shown = FathomInspectBundle().execute(loaded)
     text, previews = shown["result"]
     assert json.loads(text)["key"] == bundle.metadata["key"]

@@ -322,7 +322,7 @@ def on_picture(instances: Instances, pixels: Tensor) -> Instances:
     Raises SignalError for another number of pictures (one serves all), or another shape than theirs.
     """
     (height, width), (rows, columns) = instances.size, pixels.shape[-2:]
-    same_shape = abs(width * rows - height * columns) <= 2 * max(height, width, rows, columns)
+    same_shape = abs(width * rows - height * columns) <= max(height, width, rows, columns)
     if not same_shape or len(pixels) not in (1, len(instances)):
         raise SignalError(
             f"the instances belong to {len(instances)} pictures of {width}x{height}, the image holds {len(pixels)} of "

@@ -155,9 +155,9 @@ def isolate(
 
     image: (B,H,W,C), as many pictures as the instances are of, which are brought to its size. depth: orders the layers
     and is told with each cutout. radius: how far an edge may move after the photo, in pixels; 0 = the mask as it is.
-    sensitivity: the step in the photo's colour, 0..1, that counts as an edge. joined: all things of a picture in one cutout.
-    background: "cut out": transparent where a cutout is solid, so that cutouts over it give the photo again; "whole":
-    the photo.
+    sensitivity: the step in the photo's colour, 0..1, that counts as an edge. joined: all things of a picture in one
+    cutout. background: "cut out": transparent where a cutout is solid, so that cutouts over it give the photo again;
+    "whole": the photo.
 
     Raises SignalError for pictures of another number or size, SettingError for a value out of range.
     """

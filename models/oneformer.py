@@ -435,9 +435,7 @@ def _objects(of: Estimator, task: Task, name: str, about: str) -> Estimator:
 
 
 _ADE_PTH = "250_16_swin_l_oneformer_ade20k_160k.pth"
-_ADE_SHA = "f7ac095c28ddea4715e854a587eaee24327c624cbbdb17095bc9903c51930b16"
 _COCO_PTH = "150_16_swin_l_oneformer_coco_100ep.pth"
-_COCO_SHA = "0684dfc39720c772b81d43639c3ae1896b5c15aa9ee9a76f4c593b19dfa33855"
 
 _SEMANTIC: tuple[Estimator, ...] = (
     _oneformer(

@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence, Option
 from ..annotator.sizing import Fit, Size
-from ..annotator.weights import Checkpoint, Found, Source
+from ..annotator.weights import Checkpoint, Found
 from ..errors import FathomError, WeightsError
 from ..signals import Signal
 from ..signals.instances import FACE, Instances, Thing
 from ..signals.opencv import opencv
+from ._sources import published
 
 # Numbers that each cell of each stride gives.
 _OUTPUTS = {
@@ -252,13 +253,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         licence=Licence("MIT", True, "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"),
         parameters=75_856,
         sources=(
-            Source(
-                "opencv/face_detection_yunet",
-                "face_detection_yunet_2023mar.onnx",
-                "onnx",
-                sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
-                size=232589,
-            ),
+            published("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx", "onnx"),
         ),
         about="Faces of 10 pixels up to the whole picture, each with a box, five landmarks and a score; runs on the "
         "processor through OpenCV, on every machine, in milliseconds.",

@@ -14,7 +14,7 @@ import yunet_file as painted
 
 import fathom
 from fathom import Depth, SettingError
-from fathom.annotator import runtime
+from fathom.annotator import loading
 from fathom.nodes import bundle
 from fathom.nodes import instances as nodes
 from fathom.signals.depth import depth_from_metres
@@ -33,7 +33,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tiny_annotator: Any) -> list[str]:
         asked.append(estimator.id)
         return tiny_annotator(estimator.id)
 
-    monkeypatch.setattr(runtime.shelf, "take", take)
+    monkeypatch.setattr(loading.cache, "take", take)
     return asked
 
 

@@ -111,6 +111,10 @@ class OneFormerEstimator(Estimator):
         classes = len(Palette.named(self.palette))
         return OneFormer(self.swin, {"num_queries": self.queries, "num_labels": classes, **self.decoder})
 
+    def shares(self) -> object:
+        """The network is told its task with every picture, so one serves all tasks."""
+        return self.palette, self.queries, repr(self.swin), repr(self.decoder)
+
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if any(name.startswith("sem_seg_head.") for name in tensors):
             return _from_detectron2(tensors)
@@ -299,7 +303,7 @@ class OneFormerObjects(OneFormerEstimator):
         found: list[tuple[Signal, ...]] = []
         for picture in pixels.split(1):
             logits = network(self.normalise(fit.enter(picture)).to(inside), task=self.task)
-            found.append(self._signals(*logits, fit, size, options))
+            found.append(self._signals(logits[0], logits[1], fit, size, options))
         return {slot: parts[0].join(parts) for slot, *parts in zip(self.produces, *found, strict=True)}
 
     def _signals(

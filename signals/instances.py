@@ -354,7 +354,7 @@ class Instances(Signal):
         return _unpacked(metadata, tensors)
 
     @classmethod
-    def join(cls, parts: Sequence[Instances]) -> Instances:
+    def join(cls, parts: Sequence[Instances]) -> Instances:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The pictures of all parts as one batch. Raises SignalError when their pictures differ in size."""
         first = parts[0]
         for other in parts[1:]:

@@ -300,6 +300,26 @@ def test_one_network_serves_every_task() -> None:
         assert not torch.allclose(other[0], masks[0]), "the task made no difference"
 
 
+def test_one_network_lies_in_memory_for_every_task(
+    seeded: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fathom.annotator.weights import Found
+
+    chosen = [tiny_of(f"oneformer-coco{end}") for end in ("", "-objects", "-panoptic")]
+    path = tmp_path / "tiny.bin"
+    torch.save(seeded(chosen[0].build(Checkpoint(Path(), {}))), path)
+    monkeypatch.setattr(loading, "locate", lambda estimator, given=None: Found(path, tmp_path, "given"))
+    cache = loading.AnnotatorCache(5)
+    annotators = [cache.take(e) for e in chosen]
+    assert len({id(a.network) for a in annotators}) == 1
+    assert [a.estimator.id for a in annotators] == [e.id for e in chosen]
+    assert tuple(annotators[2].scene(picture(40, 50)))[0] == "objects"
+    assert cache.take(tiny_of("oneformer-coco")) is annotators[0]
+    # Another file of the same name is another network.
+    torch.save({**seeded(chosen[0].build(Checkpoint(Path(), {})), 1), "criterion.empty_weight": torch.ones(134)}, path)
+    assert cache.take(chosen[1]).network is not annotators[0].network
+
+
 def tiny_of(id: str) -> Any:
     return estimator(id).tiny()
 

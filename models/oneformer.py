@@ -111,10 +111,6 @@ class OneFormerEstimator(Estimator):
         classes = len(Palette.named(self.palette))
         return OneFormer(self.swin, {"num_queries": self.queries, "num_labels": classes, **self.decoder})
 
-    def shares(self) -> object:
-        """The network is told its task with every picture, so one serves all tasks."""
-        return self.palette, self.queries, repr(self.swin), repr(self.decoder)
-
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if any(name.startswith("sem_seg_head.") for name in tensors):
             return _from_detectron2(tensors)
@@ -412,6 +408,8 @@ def _oneformer(id: str, name: str, palette: str, about: str, sources: tuple[Sour
         # The decoder cuts its masks at one half: other last bits become other regions.
         fast_linear=False,
         extras=_EXTRAS,
+        # It is told its task with every picture, so one network serves all.
+        shares=f"oneformer {palette}",
         palette=palette,
         queries=rule["queries"],
         short=rule["short"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_a_node_hands_things_on_and_shows_them(tiny: list[str]) -> None:
 def test_a_bundle_of_depth_regions_and_faces_runs_no_network_twice(
     tiny: list[str], scene: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle, "_weights_hash", lambda estimator, root: estimator.id)
+    monkeypatch.setattr(loading, "locate", lambda e: SimpleNamespace(digest=lambda notes: e.id))
     slots = {"depth": "fathom-tiny", "segmentation": "oneformer-coco-panoptic", "faces": "yunet"}
     slots |= {"objects": "oneformer-coco-panoptic"}
     made = bundle.make_bundle(scene, slots, 64, root=tmp_path)

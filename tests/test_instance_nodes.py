@@ -125,7 +125,9 @@ def test_a_node_hands_things_on_and_shows_them(tiny: list[str]) -> None:
 def test_a_bundle_of_depth_regions_and_faces_runs_no_network_twice(
     tiny: list[str], scene: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "locate", lambda e: SimpleNamespace(digest=lambda notes: e.id))
+    locate = loading.locate
+    located = lambda e, path=None: locate(e, path) if path else SimpleNamespace(digest=lambda notes: e.id)  # noqa: E731
+    monkeypatch.setattr(loading, "locate", located)
     slots = {"depth": "fathom-tiny", "segmentation": "oneformer-coco-panoptic", "faces": "yunet"}
     slots |= {"objects": "oneformer-coco-panoptic"}
     made = bundle.make_bundle(scene, slots, 64, root=tmp_path)

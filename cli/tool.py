@@ -324,12 +324,11 @@ def isolate(
     whole: Annotated[bool, typer.Option("--whole", help="Leave the background as it is, without holes.")] = False,
 ) -> None:
     """Cut things out of a picture: a folder of PNGs with transparency, and layers.json, which says where they lie."""
-    from . import load
-    from .cli import _bars, console
-    from .signals import Instances
-    from .signals.files import load_as, load_depth
-    from .tools.instances import select
-    from .tools.isolate import isolate, nearer_than
+    from .. import load
+    from ..signals import Instances
+    from ..signals.files import load_as, load_depth
+    from ..tools.instances import select
+    from ..tools.isolate import isolate, nearer_than
 
     picture = _picture(photo)
     far = None if depth is None else load_depth(depth)
@@ -340,7 +339,7 @@ def isolate(
     elif things is not None:
         found = select(load_as(Instances, things), names)
     else:
-        with _bars(console):
+        with bars():
             signal = load(estimator)(picture)
         if not isinstance(signal, Instances):
             raise SettingError(f"{estimator} finds no things: choose one that makes objects or faces.")

@@ -1,8 +1,9 @@
-"""Fathom Tiny: the small depth network that ships with the pack.
+"""Fathom Tiny: the small network that ships with the pack, for depth and normals in one forward.
 
-A strided convolutional encoder down to 1/32, a few global attention blocks there, and a top-down decoder
-whose last step is a sub-pixel convolution, so edges are as sharp as the input. The weights are trained from
-nothing on the pictures that ``training/scenes.py`` draws; ``docs/model-card-tiny.md`` says how and how well.
+A convolutional encoder down to 1/32, global attention blocks there, and a top-down decoder whose last step is a
+sub-pixel convolution, so edges are as sharp as the input. Plain 3x3 convolutions down to 1/8, where processors and
+GPUs are quickest in them, inverted residuals below. The weights are trained from nothing on the pictures that
+``training/scenes.py`` draws; ``docs/model-card-tiny.md`` says how and how well.
 
 The network holds no normalisation layer between convolutions: training adds batch normalisation after each
 of them and folds it into the weights when it exports (``training/train.py``).
@@ -20,13 +21,11 @@ from torch import Tensor, nn
 from ..annotator.estimator import Estimator, Licence
 from ..annotator.sizing import Fit, Size, bounded, round_to
 from ..annotator.weights import Checkpoint
-from ..signals import Depth
+from ..signals import Depth, Normals, Signal
+from ..signals.normals import unit_vectors
 
-SHORT = 224
-"""Short side in pixels at which the network sees a picture, whatever the result's size."""
-LOOKS = ((1.0, False), (6 / 7, True), (4 / 7, True))
-"""How often it looks: the size as a share of the first, and whether at the mirror image. A small picture is ordered
-better as a whole, a large one has the edges; the mean ranks depth better than each alone (docs/model-card-tiny.md)."""
+SHORT = 320
+"""Short side in pixels at which the network sees a picture, whatever the result's size: that of its training."""
 
 
 class InvertedResidual(nn.Module):
@@ -90,13 +89,16 @@ class GlobalBlock(nn.Module):
 
 
 class Merge(nn.Module):
-    """Coarse features brought up twofold, added to the skip, and mixed. -> (B,cskip,2h,2w)."""
+    """Coarse features brought up twofold, added to the skip, and mixed, by `full` convolutions or not.
 
-    def __init__(self, coarse: int, skip: int, kernel: int = 5) -> None:
+    (B,coarse,h,w) and (B,skip,2h,2w) -> (B,skip,2h,2w).
+    """
+
+    def __init__(self, coarse: int, skip: int, full: bool) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(coarse, skip, 1)
         self.lateral = nn.Conv2d(skip, skip, 1)
-        self.mix = InvertedResidual(skip, skip, expand=2, kernel=kernel)
+        self.mix = Residual(skip) if full else InvertedResidual(skip, skip, expand=2)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         up = F.interpolate(self.reduce(x), scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -104,63 +106,63 @@ class Merge(nn.Module):
 
 
 class TinyDepth(nn.Module):
-    """Relative depth from one picture.
+    """Relative depth and surface normals from one picture.
 
     Input: (B,3,h,w) normalised with the ImageNet mean and standard deviation, h and w multiples of 32.
-    Output: (B,h,w), larger = closer. Only the order of the values means anything: scale and offset change
-    from one picture to the next.
+    Output: (B,4,h,w). Channel 0 is depth, larger = closer: only the order of the values means anything, scale and
+    offset change from one picture to the next. Channels 1 to 3 are the normal, x right, y up, z towards the viewer,
+    of any length.
     """
 
-    def __init__(self, width: int = 16, depth: int = 2, context: int = 3) -> None:
+    def __init__(self, width: int = 24, depth: int = 2, context: int = 4) -> None:
         super().__init__()
-        c2, c4, c8, c16, c32 = width, width * 2, width * 4, width * 7, width * 11
+        c2, c4, c8, c16, c32 = width, width * 2, width * 4, width * 20 // 3, width * 10
         self.stem = nn.Conv2d(3, c2, 3, 2, 1)
         self.down4 = nn.Conv2d(c2, c4, 3, 2, 1)
         self.stage4 = Residual(c4)
-        self.stage8 = nn.Sequential(
-            InvertedResidual(c4, c8, 2, expand=4), *(InvertedResidual(c8, c8) for _ in range(depth))
-        )
+        self.down8 = nn.Conv2d(c4, c8, 3, 2, 1)
+        self.stage8 = nn.Sequential(*(Residual(c8) for _ in range(depth)))
         self.stage16 = nn.Sequential(
-            InvertedResidual(c8, c16, 2, expand=4), *(InvertedResidual(c16, c16) for _ in range(depth + 1))
+            InvertedResidual(c8, c16, 2, expand=4), *(InvertedResidual(c16, c16) for _ in range(2 * depth))
         )
         self.stage32 = nn.Sequential(
-            InvertedResidual(c16, c32, 2, expand=4), *(GlobalBlock(c32, width // 4) for _ in range(context))
+            InvertedResidual(c16, c32, 2, expand=4), *(GlobalBlock(c32, width // 3) for _ in range(context))
         )
-        self.merge16 = Merge(c32, c16)
-        self.merge8 = Merge(c16, c8)
-        self.merge4 = Merge(c8, c4)
+        self.merge16 = Merge(c32, c16, full=False)
+        self.merge8 = Merge(c16, c8, full=True)
+        self.merge4 = Merge(c8, c4, full=True)
         self.reduce2 = nn.Conv2d(c4, c2, 1)
         self.lateral2 = nn.Conv2d(c2, c2, 3, padding=1)
         self.refine = nn.Conv2d(c2, c2, 3, padding=1)
-        self.head = nn.Conv2d(c2, 4, 3, padding=1)
+        self.head = nn.Conv2d(c2, 16, 3, padding=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """(B,3,h,w) normalised -> (B,h,w), larger = closer."""
+        """(B,3,h,w) normalised -> (B,4,h,w): closeness and the normal."""
         f2 = F.hardswish(self.stem(pixels))
         f4 = self.stage4(F.hardswish(self.down4(f2)))
-        f8 = self.stage8(f4)
+        f8 = self.stage8(F.hardswish(self.down8(f4)))
         f16 = self.stage16(f8)
         f32 = self.stage32(f16)
         x = self.merge4(self.merge8(self.merge16(f32, f16), f8), f4)
         x = F.interpolate(self.reduce2(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         x = F.hardswish(x + self.lateral2(f2))
         x = x + F.hardswish(self.refine(x))
-        return F.pixel_shuffle(self.head(x), 2)[:, 0]
+        return F.pixel_shuffle(self.head(x), 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiny(Estimator):
     """The embedded estimator over TinyDepth. width, depth, context: TinyDepth's own."""
 
-    width: int = 16
+    width: int = 24
     depth: int = 2
-    context: int = 3
+    context: int = 4
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
         return TinyDepth(self.width, self.depth, self.context)
 
     def tiny(self) -> Estimator:
-        return replace(self, width=8, depth=1, context=1, embedded=None)
+        return replace(self, width=12, depth=1, context=1, embedded=None)
 
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:
         # `resolution` sizes the result alone: on larger pictures the network loses sight of the whole.
@@ -169,21 +171,14 @@ class Tiny(Estimator):
         size = round_to(inner[0], 32), round_to(inner[1], 32)
         return Fit((height, width), size, "bilinear_aa", "bilinear")
 
-    def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
-        total = pixels.new_zeros(len(pixels), 1, *fit.network)
-        for share, mirrored in LOOKS:
-            inner = round_to(fit.network[0] * share, 32), round_to(fit.network[1] * share, 32)
-            seen = pixels.flip(-1) if mirrored else pixels
-            raw = super().raw(network, seen, replace(fit, network=inner), fit.network, options)
-            raw = raw.flip(-1) if mirrored else raw
-            # Each answer has an offset and a scale of its own.
-            raw = raw - raw.mean((1, 2, 3), keepdim=True)
-            total += raw / raw.abs().mean((1, 2, 3), keepdim=True).clamp_min(1e-6)
-        return fit.leave(total, size)
-
-    def signal(self, raw: Tensor) -> Depth:
+    def infer(
+        self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]
+    ) -> dict[str, Signal]:
+        inside = next(network.parameters()).dtype
+        raw = fit.leave(network(self.normalise(fit.enter(pixels)).to(inside)).float(), size)
         # Larger is closer already: the network was trained on inverse distance.
-        return Depth(raw[:, 0], "ordinal", source=self.name)
+        depth = Depth(raw[:, 0], "ordinal", source=self.name)
+        return {"depth": depth, "normals": Normals(unit_vectors(raw[:, 1:].permute(0, 2, 3, 1)), None, self.name)}
 
 
 ESTIMATORS = (
@@ -191,11 +186,11 @@ ESTIMATORS = (
         id="fathom-tiny",
         name="Fathom Tiny",
         family="tiny",
-        produces=("depth",),
+        produces=("depth", "normals"),
         licence=Licence("Apache-2.0", True, "https://www.apache.org/licenses/LICENSE-2.0"),
-        parameters=1_443_572,
+        parameters=0,
         sources=(),
-        about="A rough preview that ships with the pack and needs no download; order of depth only.",
+        about="A rough preview that ships with the pack and needs no download: the order of depth, and normals.",
         memory=100,
         embedded="weights/fathom-tiny.safetensors",
         half=True,

@@ -60,14 +60,21 @@ class Layout:
     focus: float | None = None
     indoor: bool = False
     fog: float = 0.0  # 1/metre
+    lamps: list[tuple[np.ndarray, float]] = field(default_factory=list)  # position in metres and strength
 
     def __post_init__(self) -> None:
         self.palette = self._palette()
 
     def _palette(self) -> np.ndarray:
-        style = self.rng.choice(["any", "earth", "grey", "vivid", "dark", "pale"])
+        styles = ["home", "any", "earth", "grey", "vivid", "dark", "pale"]
+        style = self.rng.choice(styles, p=[0.45, 0.12, 0.12, 0.09, 0.06, 0.07, 0.09])
         hue, sat, val = self.rng.random(7), self.rng.random(7), self.rng.random(7)
-        if style == "earth":
+        if style == "home":
+            # Walls, wood, cloth and metal are near grey or brown; one or two things have a colour.
+            plain = self.rng.random(7) < 0.8
+            hue = np.where(plain, 0.06 + 0.06 * hue, hue)
+            sat, val = np.where(plain, 0.45 * sat**1.5, 0.3 + 0.5 * sat), 0.25 + 0.75 * val**0.7
+        elif style == "earth":
             hue, sat, val = hue * 0.32, 0.2 + 0.5 * sat, 0.1 + 0.7 * val
         elif style == "grey":
             sat, val = 0.15 * sat, 0.05 + 0.9 * val
@@ -102,14 +109,14 @@ class Layout:
         base = self.palette[self.rng.integers(len(self.palette))]
         return np.clip(base * np.exp(self.rng.normal(0, 0.15, 3)), 0.005, 1.0)
 
-    def material(self, size: float, colour: np.ndarray | None = None, plain: float = 0.35) -> Material:
+    def material(self, size: float, colour: np.ndarray | None = None, plain: float = 0.45) -> Material:
         """A surface for something about `size` metres across. `plain`: chance of little or no pattern."""
         light = self.colour() if colour is None else np.asarray(colour, dtype=float)
         if self.chance(plain):
             dark, grain = light * self.uniform(0.8, 1.0), self.uniform(0.0, 0.15)
         else:
             dark = self.colour() if self.chance(0.45) else light * self.uniform(0.2, 0.8)
-            grain = self.uniform(0.0, 0.8)
+            grain = self.uniform(0.0, 0.8) ** 1.5
         return Material(
             dark,
             light,
@@ -168,7 +175,7 @@ class Layout:
         self.fov = fov
 
 
-def _capsule(s: Layout, a: Vector, b: Vector, radius: float, material: Material, top: float = 1.0) -> None:
+def capsule(s: Layout, a: Vector, b: Vector, radius: float, material: Material, top: float = 1.0) -> None:
     """A rod from `a` to `b`."""
     delta = np.subtract(b, a)
     length = float(np.linalg.norm(delta)) + 1e-9
@@ -184,8 +191,8 @@ def person(s: Layout) -> None:
     shirt, legs, hair = s.material(0.5), s.material(0.5), s.material(0.1, s.colour() * 0.4)
     stride, bend = s.uniform(0, 0.25), s.uniform(0.05, 0.5)
     for side in (-1, 1):
-        _capsule(s, (side * 0.12, 0, side * stride), (side * 0.1, 0.85, 0), 0.075, legs, 1.2)
-        _capsule(
+        capsule(s, (side * 0.12, 0, side * stride), (side * 0.1, 0.85, 0), 0.075, legs, 1.2)
+        capsule(
             s,
             (side * (0.2 + bend), 0.85 + s.uniform(-0.1, 0.7), s.uniform(-0.2, 0.3)),
             (side * 0.2, 1.38, 0),
@@ -213,7 +220,7 @@ def bust(s: Layout) -> None:
         s.add(SPHERE, (side * 0.079, 0.1, 0.005), (0.012, 0.03, 0.02), skin)
         shoulder = s.uniform(0.15, 0.2)
         s.add(SPHERE, (side * shoulder, -0.17, 0.03), (0.08, 0.085, 0.085), cloth)
-        _capsule(
+        capsule(
             s,
             (side * (shoulder + s.uniform(0.03, 0.12)), -0.5, s.uniform(-0.1, 0.05)),
             (side * (shoulder + 0.02), -0.17, 0.03),
@@ -270,7 +277,7 @@ def muzzle(s: Layout) -> None:
         )
         s.add(SPHERE, (side * 0.045, 0.02, -0.085), (0.02, 0.018, 0.015), eye)
         s.add(SPHERE, (side * 0.045, 0.02, -0.096), (0.008, 0.013, 0.006), dark)
-        _capsule(s, (side * 0.08, -0.5, 0.05), (side * 0.07, -0.15, 0.12), 0.04, fur)
+        capsule(s, (side * 0.08, -0.5, 0.05), (side * 0.07, -0.15, 0.12), 0.04, fur)
     s.add(SPHERE, (0, -0.12, 0.1), (0.1, 0.13, 0.12), fur)
     side = s.uniform(-0.2, 0.2)
     s.add(SPHERE, (side, -0.22, 0.28), (0.17, 0.18, 0.28), fur)
@@ -283,13 +290,13 @@ def quadruped(s: Layout) -> None:
     s.add(SPHERE, (0, 0.55, 0), (0.18, 0.2, 0.45), fur)
     for x in (-0.11, 0.11):
         for z in (-0.3, 0.3):
-            _capsule(s, (x, 0, z + s.uniform(-0.1, 0.1)), (x, 0.5, z), 0.05, fur, 1.4)
+            capsule(s, (x, 0, z + s.uniform(-0.1, 0.1)), (x, 0.5, z), 0.05, fur, 1.4)
     lift = s.uniform(0.0, 0.45)
-    _capsule(s, (0, 0.6, -0.35), (0, 0.7 + lift, -0.55), 0.1, fur, 0.8)
+    capsule(s, (0, 0.6, -0.35), (0, 0.7 + lift, -0.55), 0.1, fur, 0.8)
     s.add(SPHERE, (0, 0.74 + lift, -0.62), (0.09, 0.1, 0.16), fur)
     for x in (-0.06, 0.06):
         s.add(FRUSTUM, (x, 0.86 + lift, -0.55), (0.03, 0.07, 0.02), fur, shape=0.2)
-    _capsule(s, (0, 0.6, 0.42), (s.uniform(-0.2, 0.2), s.uniform(0.3, 0.9), 0.7), 0.03, fur)
+    capsule(s, (0, 0.6, 0.42), (s.uniform(-0.2, 0.2), s.uniform(0.3, 0.9), 0.7), 0.03, fur)
 
 
 def tree(s: Layout) -> None:
@@ -299,7 +306,7 @@ def tree(s: Layout) -> None:
     leaf = s.material(0.8, green, 0.1)
     leaf.grain, leaf.bump = 1.0, 1.5
     if s.chance(0.35):
-        _capsule(s, (0, 0, 0), (0, 4.6, 0), 0.12, bark, 0.3)
+        capsule(s, (0, 0, 0), (0, 4.6, 0), 0.12, bark, 0.3)
         for level in range(4):
             s.add(
                 FRUSTUM,
@@ -310,12 +317,12 @@ def tree(s: Layout) -> None:
             )
         return
     trunk = s.uniform(1.2, 2.8)
-    _capsule(s, (0, 0, 0), (s.uniform(-0.2, 0.2), trunk + 1, 0), s.uniform(0.08, 0.25), bark, 0.7)
+    capsule(s, (0, 0, 0), (s.uniform(-0.2, 0.2), trunk + 1, 0), s.uniform(0.08, 0.25), bark, 0.7)
     bare = s.chance(0.15)
     for _ in range(s.count(5, 9)):
         centre = (s.uniform(-1.2, 1.2), trunk + s.uniform(0.5, 2.6), s.uniform(-1.2, 1.2))
         if bare or s.chance(0.2):
-            _capsule(s, (0, trunk * s.uniform(0.7, 1.2), 0), centre, 0.04, bark, 0.4)
+            capsule(s, (0, trunk * s.uniform(0.7, 1.2), 0), centre, 0.04, bark, 0.4)
         if not bare:
             size = s.uniform(0.5, 1.1)
             s.add(
@@ -384,7 +391,7 @@ def table(s: Layout) -> None:
     depth = s.uniform(0.35, 0.7)
     if s.chance(0.3):
         s.add(FRUSTUM, (0, 0.73, 0), (half, 0.02, half), wood)
-        _capsule(s, (0, 0, 0), (0, 0.72, 0), 0.05, wood)
+        capsule(s, (0, 0, 0), (0, 0.72, 0), 0.05, wood)
         s.add(FRUSTUM, (0, 0.02, 0), (half * 0.6, 0.02, half * 0.6), wood)
     else:
         s.add(BOX, (0, 0.73, 0), (half, 0.025, depth), wood)
@@ -451,7 +458,7 @@ def lamp(s: Layout) -> None:
     metal, shade = s.material(0.2), s.material(0.3, plain=0.8)
     height = s.uniform(0.8, 2.2)
     shade.glow = s.uniform(0, 3) if s.chance(0.5) else 0.0
-    _capsule(s, (0, 0, 0), (0, height, 0), 0.025, metal)
+    capsule(s, (0, 0, 0), (0, height, 0), 0.025, metal)
     s.add(FRUSTUM, (0, 0.02, 0), (0.16, 0.02, 0.16), metal)
     if s.chance(0.6):
         s.add(FRUSTUM, (0, height, 0), (0.2, 0.15, 0.2), shade, shape=s.uniform(0.4, 1))
@@ -491,7 +498,7 @@ def spoon(s: Layout) -> None:
     metal.gloss = 0.9
     turn, x, z = s.uniform(0, 6.3), s.uniform(-0.1, 0.1), s.uniform(-0.1, 0.1)
     end = (x + 0.13 * math.cos(turn), s.uniform(0.01, 0.05), z + 0.13 * math.sin(turn))
-    _capsule(s, (x, 0.014, z), end, 0.005, metal)
+    capsule(s, (x, 0.014, z), end, 0.005, metal)
     s.add(SPHERE, (x, 0.014, z), (0.025, 0.007, 0.017), metal, (-turn, 0, 0))
 
 
@@ -525,7 +532,7 @@ def bottle(s: Layout) -> None:
         stem, petal = s.material(0.05, np.array([0.1, 0.2, 0.05])), s.material(0.05)
         for _ in range(s.count(2, 6)):
             tip = (s.uniform(-0.1, 0.1), tall * 2 + s.uniform(0.12, 0.3), s.uniform(-0.1, 0.1))
-            _capsule(s, (0, tall * 2, 0), tip, 0.003, stem)
+            capsule(s, (0, tall * 2, 0), tip, 0.003, stem)
             s.add(SPHERE, tip, (0.03, 0.02, 0.03), petal, (0, s.uniform(-1, 1), 0))
 
 
@@ -621,12 +628,12 @@ def lattice(s: Layout, x: float, tall: float) -> None:
     steel, half = s.material(1.0), s.uniform(0.5, 1.2)
     for dx in (-half, half):
         for dz in (-half, half):
-            _capsule(s, (x + dx, 0, dz), (x + dx, tall, dz), 0.1, steel)
+            capsule(s, (x + dx, 0, dz), (x + dx, tall, dz), 0.1, steel)
     floors = s.count(3, 7)
     for k in range(1, floors + 1):
         y = tall * k / floors
         s.add(BOX, (x, y, 0), (half, 0.06, half), steel)
-        _capsule(s, (x - half, y - tall / floors, -half), (x + half, y, -half), 0.06, steel)
+        capsule(s, (x - half, y - tall / floors, -half), (x + half, y, -half), 0.06, steel)
 
 
 def cycle(s: Layout) -> None:
@@ -638,7 +645,7 @@ def cycle(s: Layout) -> None:
         s.add(TORUS, (x, 0.34, 0), (0.3, 0.3, 0.3), tyre, (0, math.pi / 2, 0), tube)
         for turn in range(4):
             dx, dy = 0.28 * math.cos(turn * 0.785), 0.28 * math.sin(turn * 0.785)
-            _capsule(s, (x - dx, 0.34 - dy, 0), (x + dx, 0.34 + dy, 0), 0.012, steel)
+            capsule(s, (x - dx, 0.34 - dy, 0), (x + dx, 0.34 + dy, 0), 0.012, steel)
     joints = {
         "rear": (-0.6, 0.34, 0.0),
         "seat": (-0.25, 0.85, 0.0),
@@ -654,11 +661,11 @@ def cycle(s: Layout) -> None:
         ("crank", "fork"),
         ("fork", "front"),
     ):
-        _capsule(s, joints[a], joints[b], 0.025, steel)
+        capsule(s, joints[a], joints[b], 0.025, steel)
     s.add(SPHERE, (0.1, 0.8, 0), (0.3, bulk, bulk), tank)
     s.add(BOX, (0.0, 0.45, 0), (0.2, bulk, bulk), steel)
     s.add(SPHERE, (-0.35, 0.87, 0), (0.25, 0.05, 0.1), tyre)
-    _capsule(s, (0.4, 1.05, -0.3), (0.4, 1.05, 0.3), 0.02, steel)
+    capsule(s, (0.4, 1.05, -0.3), (0.4, 1.05, 0.3), 0.02, steel)
     s.add(SPHERE, (0.5, 0.95, 0), (0.08, 0.09, 0.09), steel)
 
 
@@ -1002,23 +1009,13 @@ def wall_side(s: Layout) -> None:
 
 
 SCENES: dict[str, tuple[Callable[[Layout], None], float]] = {
-    "vista": (vista, 0.18),
-    "interior": (interior, 0.2),
-    "portrait": (portrait, 0.14),
-    "animal": (animal, 0.1),
-    "closeup": (thing_closeup, 0.14),
-    "tabletop": (tabletop, 0.13),
-    "skyward": (skyward, 0.05),
-    "wall": (wall_side, 0.06),
+    "vista": (vista, 0.1),
+    "interior": (interior, 0.08),
+    "portrait": (portrait, 0.07),
+    "animal": (animal, 0.04),
+    "closeup": (thing_closeup, 0.07),
+    "tabletop": (tabletop, 0.06),
+    "skyward": (skyward, 0.03),
+    "wall": (wall_side, 0.04),
 }
-
-
-def draw_layout(seed: int, patterns: int, kind: str | None = None) -> tuple[str, Layout]:
-    """The scene that `seed` names: its kind (drawn by weight unless given) and its layout."""
-    layout = Layout(np.random.default_rng((seed, 0)), patterns)
-    names = list(SCENES)
-    weights = np.array([SCENES[name][1] for name in names])
-    drawn = str(layout.rng.choice(names, p=weights / weights.sum()))
-    kind = kind or drawn
-    SCENES[kind][0](layout)
-    return kind, layout
+"""Kinds of scenes by name: the function that lays one out, and its share beside those of ``rooms.EYE_LEVEL``."""

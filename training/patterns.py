@@ -11,6 +11,29 @@ from torch import Tensor
 
 SIZE = 128
 LEVELS = 7
+PLAIN = 0.125
+"""The first patterns of a bank, this share of it, are plain fractal noise."""
+
+
+def _leaves(rng: np.random.Generator) -> np.ndarray:
+    """Dead leaves (S,S): discs of all sizes over one another, whose statistics are close to those of photographs.
+
+    The radii follow a cubic power law (Lee, Mumford and Huang 2001), and each leaf has a shade and a slope of its own.
+    """
+    axis = np.arange(SIZE) / SIZE
+    picture = np.full((SIZE, SIZE), rng.random(), dtype=np.float32)
+    low, high = rng.uniform(0.01, 0.03), rng.uniform(0.12, 0.4)
+    count = int(rng.integers(60, 260))
+    radius = (low**-2 + rng.random(count) * (high**-2 - low**-2)) ** -0.5
+    square = rng.random() < 0.3
+    for size in np.sort(radius)[::-1]:
+        x, y, turn = rng.random(3)
+        dx = np.abs((axis - x + 0.5) % 1 - 0.5)[None]
+        dy = np.abs((axis - y + 0.5) % 1 - 0.5)[:, None]
+        inside = np.maximum(dx, dy * (0.5 + turn)) < size if square else dx**2 + (dy * (0.5 + turn)) ** 2 < size**2
+        shade = rng.random() + (dx - dy) / size * rng.normal(0, 0.15)
+        picture = np.where(inside, shade, picture)
+    return np.clip(picture, 0, 1).astype(np.float32)
 
 
 def _spectral(noise: Tensor, slope: Tensor, stretch: Tensor, angle: Tensor) -> Tensor:
@@ -71,6 +94,9 @@ def _draw(kind: str, field: Tensor, warp: Tensor, rng: np.random.Generator) -> T
         if rng.random() < 0.5:
             grid = (grid > 0.5).float()
         return F.interpolate(grid[None, None], (size, size), mode="nearest")[0, 0]
+    if kind == "leaves":
+        grain = 0.08 * float(rng.random()) * field
+        return (torch.from_numpy(_leaves(rng)).to(field.device) + grain).clamp(0, 1)
     if kind == "speck":
         return torch.sigmoid((field.abs() - float(rng.uniform(1.2, 2.4))) * 12)
     return torch.full_like(field, 0.5)
@@ -89,23 +115,28 @@ KINDS = (
     "vein",
     "mosaic",
     "speck",
+    "leaves",
+    "leaves",
+    "leaves",
+    "leaves",
 )
 
 
 def pattern_bank(seed: int, count: int, device: torch.device) -> Tensor:
     """`count` patterns with their mip pyramids, (count, texels) in 0..1: SIZE**2, then (SIZE/2)**2, ...
 
-    Pattern 0 is always plain fractal noise, which also serves as clouds and surface grain.
+    The first ones (``PLAIN``) are plain fractal noise, which also serves as clouds and surface grain.
     """
     rng = np.random.default_rng((seed, 1))
     noise = torch.from_numpy(rng.standard_normal((2, count, SIZE, SIZE), dtype=np.float32)).to(device)
     slope = torch.from_numpy(rng.uniform(0.5, 2.2, count).astype(np.float32)).to(device)
     stretch = torch.from_numpy(rng.choice([1.0, 1.0, 1.0, 4.0, 12.0], count).astype(np.float32)).to(device)
     angle = torch.from_numpy(rng.uniform(0, math.pi, count).astype(np.float32)).to(device)
-    slope[0], stretch[0] = 1.3, 1.0
+    plain = max(1, int(count * PLAIN))
+    slope[:plain], stretch[:plain] = 1.3, 1.0
     fields = _spectral(noise[0], slope, stretch, angle)
     warps = _spectral(noise[1], slope.clamp_min(1.6), torch.ones_like(stretch), angle)
-    kinds = ["fractal", *(str(rng.choice(KINDS)) for _ in range(count - 1))]
+    kinds = ["fractal"] * plain + [str(rng.choice(KINDS)) for _ in range(count - plain)]
     base = torch.stack([_draw(kind, fields[k], warps[k], rng) for k, kind in enumerate(kinds)])
     pyramid, level = [base.flatten(1)], base[:, None]
     for _ in range(LEVELS - 1):

@@ -11,19 +11,25 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layouts import BOX, CARD, DISC, FRUSTUM, GROUND, LEAVES, SPHERE, TORUS, Layout, draw_layout
-from .patterns import SIZE, pattern_bank, sample_bank
-from .photo import develop, gaussian_blur
+from . import layouts as grammar
+from .layouts import BOX, CARD, DISC, FRUSTUM, GROUND, LEAVES, SPHERE, TORUS, Layout
+from .patterns import PLAIN, SIZE, pattern_bank, sample_bank
+from .photo import blur_each, develop, photo_parameters
+from .rooms import EYE_LEVEL
 
 TILE = 32
 PATTERNS = 5
-_ROWS = 384  # (tile, part) pairs traced at a time: the working set stays in the processor's cache
+LAMPS = 3
+SCENES = {**grammar.SCENES, **EYE_LEVEL}
+"""Kinds of scenes by name: the function that lays one out, and its weight."""
+_ROWS = {"cpu": 384, "cuda": 8192}  # (tile, part) pairs traced at a time: on a processor they stay in its cache
 _EPS = 1e-4
 
 
@@ -60,11 +66,28 @@ class _Parts:
     surface: Tensor  # (N,12): dark 3, light 3, pattern, tile, grain, gloss, bump, glow
 
 
-def _collect(layouts: Sequence[Layout], device: torch.device) -> _Parts:
-    rows = [(b, part) for b, layout in enumerate(layouts) for part in layout.parts]
-    axes = np.stack([part["axes"] for _, part in rows])
-    kind = np.array([part["kind"] for _, part in rows])
-    shape = np.array([part["shape"] for _, part in rows])
+@dataclass
+class Packed:
+    """A layout as plain arrays, ready for another process or device.
+
+    parts: (N,34) float32, a row each: kind, region, centre 3, inverse 9, radius, shape, metric 3, uv 3, surface 12.
+    scene: arrays by name, of shapes that do not differ from scene to scene: camera, light, air, patterns, camera noise.
+    """
+
+    kind: str
+    parts: np.ndarray
+    scene: dict[str, np.ndarray]
+
+
+_COLUMNS = {"kind": 1, "region": 1, "centre": 3, "inverse": 9, "radius": 1, "shape": 1, "metric": 3, "uv": 3, "surface": 12}
+
+
+def pack(name: str, layout: Layout, seed: int, patterns: int = 96) -> Packed:
+    """`layout` with the light, patterns (of a bank of `patterns`) and camera noise that `seed` chooses."""
+    rows = layout.parts
+    axes = np.stack([part["axes"] for part in rows])
+    kind = np.array([part["kind"] for part in rows])
+    shape = np.array([part["shape"] for part in rows], dtype=float)
     length = np.linalg.norm(axes, axis=1)
     ball = length.max(1)
     corner = np.linalg.norm(length, axis=1)
@@ -81,31 +104,62 @@ def _collect(layouts: Sequence[Layout], device: torch.device) -> _Parts:
         ],
         np.where(kind == DISC, across, ball),
     )
-    surface = np.stack(
-        [
-            np.concatenate([m.dark, m.light, [m.pattern, m.tile, m.grain, m.gloss, m.bump, m.glow]])
-            for m in (part["material"] for _, part in rows)
-        ]
+    surface = [
+        np.concatenate([m.dark, m.light, [m.pattern, m.tile, m.grain, m.gloss, m.bump, m.glow]])
+        for m in (part["material"] for part in rows)
+    ]
+    columns = [
+        kind[:, None],
+        np.array([[part["object"]] for part in rows]),
+        np.stack([part["origin"] for part in rows]),
+        np.linalg.inv(axes).reshape(-1, 9),
+        radius[:, None],
+        shape[:, None],
+        np.stack([part["metric"] for part in rows]),
+        np.stack([part["uv"] for part in rows]),
+        np.stack(surface),
+    ]
+    rng = np.random.default_rng((seed, 1))
+    chosen = rng.integers(0, patterns, PATTERNS)
+    # The first pattern serves as clouds and as the grain of surfaces.
+    chosen[0] = rng.integers(0, max(1, int(patterns * PLAIN)))
+    scene = {
+        "eye": layout.eye,
+        "look": layout.look,
+        "fov": np.float64(layout.fov),
+        "fog": np.float64(layout.fog),
+        "patterns": chosen,
+        **_lights(seed, layout),
+        **photo_parameters(np.random.default_rng((seed, 2)), layout.focus),
+    }
+    return Packed(
+        name,
+        np.concatenate(columns, 1).astype(np.float32),
+        {key: np.asarray(value, dtype=np.float32) for key, value in scene.items()},
     )
 
-    def number(values: object) -> Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=torch.float32, device=device)
 
-    def whole(values: object) -> Tensor:
-        return torch.as_tensor(np.asarray(values), dtype=torch.long, device=device)
-
-    return _Parts(
-        scene=whole([b for b, _ in rows]),
-        kind=whole(kind),
-        region=whole([part["object"] for _, part in rows]),
-        centre=number(np.stack([part["origin"] for _, part in rows])),
-        inverse=number(np.linalg.inv(axes)),
-        radius=number(radius),
-        shape=number(shape),
-        metric=number(np.stack([part["metric"] for _, part in rows])),
-        uv=number(np.stack([part["uv"] for _, part in rows])),
-        surface=number(surface),
+def _collect(packed: Sequence[Packed], device: torch.device) -> tuple[_Parts, dict[str, Tensor]]:
+    """All parts of the batch on `device`, and the scenes' own numbers stacked by name."""
+    table = torch.from_numpy(np.concatenate([one.parts for one in packed])).to(device)
+    index = np.repeat(np.arange(len(packed)), [len(one.parts) for one in packed])
+    columns = dict(zip(_COLUMNS, table.split(list(_COLUMNS.values()), 1), strict=True))
+    scene = {
+        name: torch.from_numpy(np.stack([one.scene[name] for one in packed])).to(device) for name in packed[0].scene
+    }
+    parts = _Parts(
+        scene=torch.from_numpy(index).to(device),
+        kind=columns["kind"][:, 0].long(),
+        region=columns["region"][:, 0].long(),
+        centre=columns["centre"],
+        inverse=columns["inverse"].view(-1, 3, 3),
+        radius=columns["radius"][:, 0],
+        shape=columns["shape"][:, 0],
+        metric=columns["metric"],
+        uv=columns["uv"],
+        surface=columns["surface"],
     )
+    return parts, scene
 
 
 def _first(near: Tensor, far: Tensor) -> Tensor:
@@ -194,7 +248,7 @@ def _trace(parts: _Parts, origin: Tensor, rays: Tensor, tiles: Tensor, rows: Ten
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for kind in range(GROUND + 1):
         mine = (kinds == kind).nonzero()[:, 0]
-        for chunk in mine.split(_ROWS):
+        for chunk in mine.split(_ROWS.get(rays.device.type, 8192)):
             tile, row = tiles[chunk], rows[chunk]
             inverse = parts.inverse[row]
             o = inverse @ (origin[tile] - parts.centre[row][:, :, None])
@@ -261,19 +315,14 @@ def _shadow(parts: _Parts, scene: Tensor, points: Tensor, light: Tensor, ahead: 
     return torch.isinf(nearest).float()
 
 
-def _cameras(layouts: Sequence[Layout], height: int, width: int, device: torch.device) -> tuple[Tensor, ...]:
-    """World rays (B,3,H,W), advancing 1 along the optical axis; eyes (B,3), looks (B,3,3), focals (B,)."""
-    focal = torch.tensor([max(height, width) / 2 / math.tan(s.fov / 2) for s in layouts], device=device)
-    x = torch.arange(width, device=device) + 0.5 - width / 2
-    y = height / 2 - (torch.arange(height, device=device) + 0.5)
+def _cameras(scene: dict[str, Tensor], height: int, width: int) -> tuple[Tensor, Tensor]:
+    """World rays (B,3,H,W), advancing 1 along the optical axis, and focal lengths (B,) in pixels."""
+    focal = max(height, width) / 2 / torch.tan(scene["fov"] / 2)
+    x = torch.arange(width, device=focal.device) + 0.5 - width / 2
+    y = height / 2 - (torch.arange(height, device=focal.device) + 0.5)
     plane = torch.stack([x[None].expand(height, width), y[:, None].expand(height, width)])
-    flat = torch.cat(
-        [plane[None] / focal[:, None, None, None], torch.ones(len(layouts), 1, height, width, device=device)],
-        1,
-    )
-    look = torch.as_tensor(np.stack([s.look for s in layouts]), dtype=torch.float32, device=device)
-    eye = torch.as_tensor(np.stack([s.eye for s in layouts]), dtype=torch.float32, device=device)
-    return torch.einsum("bij,bjhw->bihw", look, flat), eye, look, focal
+    flat = torch.cat([plane[None] / focal[:, None, None, None], plane.new_ones(len(focal), 1, height, width)], 1)
+    return torch.einsum("bij,bjhw->bihw", scene["look"], flat), focal
 
 
 def _local_normals(kind: Tensor, p: Tensor, shape: Tensor) -> Tensor:
@@ -305,13 +354,13 @@ def _albedo(
     p: Tensor,
     normal: Tensor,
     metric: Tensor,
-    scene: Tensor,
+    patterns: Tensor,
     footprint: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Colour (3,N) of surface points, plus two fine noises (N,) in -0.5..0.5 for bumps.
 
-    `surface` (N,12), `uv` (N,3), `p` and `normal` (3,N) in the unit frame, `metric` (N,3), `footprint` (N,)
-    metres that a pixel covers there.
+    `surface` (N,12), `uv` (N,3), `p` and `normal` (3,N) in the unit frame, `metric` (N,3), `patterns` (N,PATTERNS)
+    rows of the bank, `footprint` (N,) metres that a pixel covers there.
     """
     real = p * metric.T
     facing = (normal / metric.T.clamp_min(1e-6)).abs()
@@ -327,10 +376,13 @@ def _albedo(
     tile = surface[:, 7].clamp_min(1e-4)
     grid = torch.stack([cos * a - sin * b, sin * a + cos * b]) / tile + uv[:, :2].T
     level = torch.log2((footprint / tile * SIZE).clamp_min(1e-3)) + 0.3
-    mix = sample_bank(bank, scene * PATTERNS + surface[:, 6].long(), grid, level)
-    fine = sample_bank(bank, scene * PATTERNS, grid * 5.3 + 0.37, level + 2.4) - 0.5
-    finer = sample_bank(bank, scene * PATTERNS, grid.flip(0) * 2.1 + 0.71, level + 1.1) - 0.5
+    mix = sample_bank(bank, patterns.gather(1, surface[:, 6:7].long())[:, 0], grid, level)
+    fine = sample_bank(bank, patterns[:, 0], grid * 5.3 + 0.37, level + 2.4) - 0.5
+    finer = sample_bank(bank, patterns[:, 0], grid.flip(0) * 2.1 + 0.71, level + 1.1) - 0.5
     colour = torch.lerp(surface[:, :3].T, surface[:, 3:6].T, mix)
+    # No surface in a photograph is of one even colour: wear and dirt, larger than the pattern, lie on all of them.
+    stain = sample_bank(bank, patterns[:, 0], grid * 0.23 + 0.19, level - 2.1)
+    colour = colour * (0.85 + 0.3 * stain)
     return (colour * (1 + surface[:, 8] * (1.6 * fine + 0.8 * finer))).clamp(0, 1.5), fine, finer
 
 
@@ -341,9 +393,25 @@ def _direction(rng: np.random.Generator, low: float) -> np.ndarray:
     return np.array([flat * math.cos(turn), y, flat * math.sin(turn)])
 
 
-def _lights(seed: int, indoor: bool) -> dict[str, np.ndarray]:
+def _lamps(rng: np.random.Generator, layout: Layout) -> np.ndarray:
+    """(LAMPS,6): place in metres and colour (linear RGB) of the soft lamps of a room; black where there are fewer."""
+    lamps = np.zeros((LAMPS, 6))
+    given = list(layout.lamps)
+    rng.shuffle(given)
+    if layout.indoor:
+        for _ in range(rng.integers(0, 3)):
+            ahead = np.array([rng.uniform(-2, 2), rng.uniform(0.1, 1.2), rng.uniform(-0.5, 4)])
+            given.append((layout.eye + layout.look @ ahead, rng.uniform(0.5, 6)))
+    for k, (at, strength) in enumerate(given[:LAMPS]):
+        warm = np.array([1.0, 0.8, 0.55]) if rng.random() < 0.5 else np.ones(3)
+        lamps[k] = np.concatenate([at, min(strength, 8.0) * rng.uniform(0.3, 1.2) * warm])
+    return lamps
+
+
+def _lights(seed: int, layout: Layout) -> dict[str, np.ndarray]:
     """The light and sky of one scene, linear RGB."""
     rng = np.random.default_rng((seed, 3))
+    indoor = layout.indoor
 
     def tint(amount: float) -> np.ndarray:
         return np.exp(rng.normal(0, amount, 3))
@@ -360,6 +428,7 @@ def _lights(seed: int, indoor: bool) -> dict[str, np.ndarray]:
     sun = rng.uniform(0.3, 3.0) if rng.random() < 0.75 else 0.0
     return {
         "toward": _direction(rng, 0.1),
+        "lamps": _lamps(rng, layout),
         "sun": sun * tint(0.15),
         "ambient": rng.uniform(0.15, 0.9) * tint(0.1),
         "below": rng.uniform(0.02, 0.5) * tint(0.15),
@@ -376,46 +445,61 @@ def _lights(seed: int, indoor: bool) -> dict[str, np.ndarray]:
     }
 
 
+def draw_packed(seed: int, kind: str | None = None, patterns: int = 96) -> Packed:
+    """The scene that `seed` names: its kind (drawn by weight unless given), laid out and packed."""
+    layout = Layout(np.random.default_rng((seed, 0)), PATTERNS)
+    weights = np.array([weight for _, weight in SCENES.values()])
+    drawn = str(layout.rng.choice(list(SCENES), p=weights / weights.sum()))
+    SCENES[kind or drawn][0](layout)
+    return pack(kind or drawn, layout, seed, patterns)
+
+
+@cache
+def evaluation_bank(device: torch.device) -> Tensor:
+    """The patterns of all scenes but those of training, which has more of its own."""
+    return pattern_bank(0, 96, device)
+
+
 def render(
     seeds: Sequence[int], height: int, width: int, device: str | torch.device = "cpu", kind: str | None = None
 ) -> Scenes:
     """Draw one scene per seed, `height` and `width` multiples of 32.
 
-    The same seed and size give the same picture. `kind` names one of ``layouts.SCENES`` for all of them; None
-    lets each seed draw its own.
+    The same seed and size give the same picture. `kind` names one of ``SCENES`` for all of them; None lets each seed
+    draw its own.
     """
-    drawn = [draw_layout(seed, PATTERNS, kind) for seed in seeds]
-    names = [name for name, _ in drawn]
-    return render_layouts([layout for _, layout in drawn], seeds, height, width, device, names)
+    return render_packed([draw_packed(seed, kind) for seed in seeds], height, width, torch.device(device))
+
+
+def render_layouts(layouts: Sequence[Layout], seeds: Sequence[int], height: int, width: int) -> Scenes:
+    """Draw given layouts; each seed still chooses that scene's patterns, light and camera noise."""
+    packed = [pack("given", layout, seed) for layout, seed in zip(layouts, seeds, strict=True)]
+    return render_packed(packed, height, width, torch.device("cpu"))
+
+
+def render_packed(packed: Sequence[Packed], height: int, width: int, device: torch.device) -> Scenes:
+    """Draw packed layouts and take a picture of each."""
+    scenes, scene = trace(packed, height, width, device, evaluation_bank(device))
+    scenes.image = develop(scenes.image, scenes.depth, scene)
+    return scenes
 
 
 @torch.no_grad()
-def render_layouts(
-    layouts: Sequence[Layout],
-    seeds: Sequence[int],
-    height: int,
-    width: int,
-    device: str | torch.device = "cpu",
-    kinds: Sequence[str] = (),
-) -> Scenes:
-    """Draw given layouts; each seed still chooses that scene's patterns, light and camera noise."""
-    device = torch.device(device)
+def trace(
+    packed: Sequence[Packed], height: int, width: int, device: torch.device, bank: Tensor
+) -> tuple[Scenes, dict[str, Tensor]]:
+    """What lies before each camera, `image` as linear radiance, and the scenes' own numbers for ``develop``."""
     if height % TILE or width % TILE:
         raise ValueError(f"height and width must be multiples of {TILE}, not {height} and {width}")
-    bank = torch.cat([pattern_bank(seed, PATTERNS, device) for seed in seeds])
-    parts = _collect(layouts, device)
-    rays, eye, look, focal = _cameras(layouts, height, width, device)
+    count = len(packed)
+    parts, light = _collect(packed, device)
+    eye, look = light["eye"], light["look"]
+    rays, focal = _cameras(light, height, width)
     tiled = _to_tiles(rays, TILE)
     per_scene = (height // TILE) * (width // TILE)
-    scene = torch.arange(len(layouts), device=device).repeat_interleave(per_scene)
+    scene = torch.arange(count, device=device).repeat_interleave(per_scene)
     tile, row = _visible(parts, scene, eye[scene], tiled)
     t, winner = _trace(parts, eye[scene][:, :, None], tiled, tile, row)
-
-    lamps = [_lights(seed, layout.indoor) for seed, layout in zip(seeds, layouts, strict=True)]
-    light = {
-        name: torch.as_tensor(np.stack([lamp[name] for lamp in lamps]), dtype=torch.float32, device=device)
-        for name in lamps[0]
-    }
     depth = _from_tiles(t[:, None], TILE, height, width)[:, 0]
     hit = torch.isfinite(t)
     points = eye[scene][:, :, None] + torch.where(hit, t, torch.ones_like(t))[:, None] * tiled
@@ -425,20 +509,21 @@ def render_layouts(
     here = scene[where[0]]
     p_world, ray = points.transpose(1, 2)[where].T, tiled.transpose(1, 2)[where].T
     inverse = parts.inverse[part]
-    p = torch.einsum("nij,jn->in", inverse, p_world - parts.centre[part].T)
+    p = (inverse * (p_world - parts.centre[part].T).T[:, None]).sum(2).T
     local = _local_normals(parts.kind[part], p, parts.shape[part])
-    normal = F.normalize(torch.einsum("nji,jn->in", inverse, local), dim=0)
+    normal = F.normalize((inverse * local.T[:, :, None]).sum(1).T, dim=0)
     view = F.normalize(ray, dim=0)
     facing = (normal * view).sum(0)
     normal = torch.where(facing > 0, -normal, normal)
 
     surface = parts.surface[part]
     footprint = t[where] / focal[here] / facing.abs().clamp_min(0.15)
-    albedo, fine, finer = _albedo(bank, surface, parts.uv[part], p, local, parts.metric[part], here, footprint)
+    patterns = light["patterns"].long()[here]
+    albedo, fine, finer = _albedo(bank, surface, parts.uv[part], p, local, parts.metric[part], patterns, footprint)
     bump = surface[:, 10] * torch.stack([fine, finer, fine - finer])
     shaded = F.normalize(normal + bump, dim=0)
 
-    lit_maps = torch.ones(len(layouts), 1, height, width, device=device)
+    lit_maps = torch.ones(count, 1, height, width, device=device)
     toward = light["toward"]
     if bool((light["sun"].amax(1) > 0).any()):
         # Shadows at half size: their edges are soft, and they cost a quarter.
@@ -454,7 +539,7 @@ def render_layouts(
             height // 2,
             width // 2,
         )
-        lit = torch.stack([gaussian_blur(lit[b], float(light["soft"][b])) for b in range(len(layouts))])
+        lit = blur_each(lit, light["soft"][:, 0])
         lit_maps = F.interpolate(lit, (height, width), mode="bilinear", align_corners=False)
     occlusion = _occlusion(depth) * light["occlusion"][:, :, None, None]
     shade_maps = _to_tiles(torch.cat([lit_maps, 1 - occlusion.clamp(0, 0.8)], 1), TILE).transpose(1, 2)
@@ -465,15 +550,26 @@ def render_layouts(
     wrap = 0.5 + 0.5 * shaded[1]
     ambient = torch.lerp(light["below"][here].T, light["ambient"][here].T, wrap) * open_here
     flash = light["lamp"][here, 0] * facing.abs() * 4 / (1 + (t[where] ** 2))
-    colour = albedo * (light["sun"][here].T * sunny + light["fill"][here].T * filled * open_here + ambient + flash)
+    irradiance = light["sun"][here].T * sunny + light["fill"][here].T * filled * open_here + ambient + flash
+    shine = torch.zeros_like(irradiance)
+    for k in range(LAMPS):
+        lamp = light["lamps"][:, k]
+        offset = lamp[here, :3].T - p_world
+        square = (offset * offset).sum(0) + 0.15
+        toward_lamp = offset * square.rsqrt()
+        # Lamps in rooms are soft and walls send their light back: half of it comes round corners.
+        strength = lamp[here, 3:].T / square
+        irradiance = irradiance + strength * (0.3 + 0.9 * (shaded * toward_lamp).sum(0)).clamp_min(0) * open_here
+        halfway = F.normalize(toward_lamp - view, dim=0)
+        shine = shine + strength * (shaded * halfway).sum(0).clamp_min(0) ** 50 * surface[:, 9]
+    colour = albedo * irradiance + shine
     middle = F.normalize(toward[here].T - view, dim=0)
     glint = (shaded * middle).sum(0).clamp_min(0) ** 40 * (lit_here * surface[:, 9])
     mirror = view - 2 * (view * shaded).sum(0) * shaded
     sheen = surface[:, 9] * (0.04 + 0.4 * (1 - facing.abs()) ** 4)
     colour = colour + light["sun"][here].T * glint
     colour = torch.lerp(colour, _sky(light, bank, here, mirror), sheen) + albedo * surface[:, 11]
-    fog = torch.tensor([layout.fog for layout in layouts], device=device)
-    colour = torch.lerp(light["horizon"][here].T * 0.9, colour, torch.exp(-fog[here] * t[where]))
+    colour = torch.lerp(light["horizon"][here].T * 0.9, colour, torch.exp(-light["fog"][here] * t[where]))
 
     image = torch.zeros(tiled.shape[0], TILE * TILE, 3, device=device)
     normals = torch.zeros_like(image)
@@ -482,28 +578,33 @@ def render_layouts(
     sky_rays = F.normalize(tiled.transpose(1, 2)[sky].T, dim=0)
     image[sky] = _sky(light, bank, scene[sky[0]], sky_rays).T
     image[where] = colour.T
-    camera = torch.einsum("nji,jn->ni", look[here], normal)
+    camera = (look[here] * normal.T[:, :, None]).sum(1)
     normals[where] = camera * torch.tensor([1.0, 1.0, -1.0], device=device)
     regions = torch.zeros(tiled.shape[0], 1, TILE * TILE, dtype=torch.long, device=device)
     regions[where[0], 0, where[1]] = parts.region[part]
 
     image = _from_tiles(image.transpose(1, 2), TILE, height, width)
-    photos = [develop(image[b], depth[b], seeds[b], layouts[b].focus) for b in range(len(layouts))]
-    return Scenes(
-        image=torch.stack(photos),
+    scenes = Scenes(
+        image=image,
         depth=depth,
         normals=_from_tiles(normals.transpose(1, 2), TILE, height, width).permute(0, 2, 3, 1).contiguous(),
         regions=_from_tiles(regions, TILE, height, width)[:, 0],
         focal=focal,
-        kinds=list(kinds),
+        kinds=[one.kind for one in packed],
     )
+    return scenes, light
 
 
 def _occlusion(depth: Tensor) -> Tensor:
     """Darkening of creases, (B,1,H,W): how far a point lies behind the mean of what surrounds it."""
     inverse = (1 / depth)[:, None]
-    around = F.avg_pool2d(inverse, 15, 1, 7, count_include_pad=False)
-    return ((around - inverse) / inverse.clamp_min(1e-3)).clamp(0, 1) * (inverse > 0)
+    small = F.avg_pool2d(inverse, 4)
+    total = torch.zeros_like(inverse)
+    for window in (5, 13):
+        around = F.avg_pool2d(small, window, 1, window // 2, count_include_pad=False)
+        around = F.interpolate(around, inverse.shape[-2:], mode="bilinear", align_corners=False)
+        total += ((around - inverse) / inverse.clamp_min(1e-3)).clamp(0, 1) / 2
+    return total * (inverse > 0)
 
 
 def _sky(light: dict[str, Tensor], bank: Tensor, scene: Tensor, ray: Tensor) -> Tensor:
@@ -512,6 +613,6 @@ def _sky(light: dict[str, Tensor], bank: Tensor, scene: Tensor, ray: Tensor) -> 
     colour = torch.lerp(light["horizon"][scene].T, light["zenith"][scene].T, (up * 1.3).clamp(0, 1) ** 0.6)
     amount, size, bright = light["clouds"][scene].T
     flat = torch.stack([ray[0], ray[2]]) / (up + 0.25) * size
-    cloud = sample_bank(bank, scene * PATTERNS, flat, torch.ones_like(up))
+    cloud = sample_bank(bank, light["patterns"].long()[scene, 0], flat, torch.ones_like(up))
     cover = ((cloud - 0.45) * 4).clamp(0, 1) * amount
     return torch.lerp(colour, bright * (0.6 + 0.4 * light["horizon"][scene].T), cover)

@@ -1,8 +1,9 @@
 """Train Fathom Tiny from nothing on procedural scenes: ``python -m fathom.training.train``.
 
-A few processes each draw scenes, train on them and share their gradients; each scene is used several times,
-and the learning rate follows the clock: ``--minutes`` is the whole budget. The mean of the weights over time,
-with batch normalisation folded in, is exported with every checkpoint, so a run may be stopped any time.
+Processes lay out scenes; the trainer renders them where it trains, each once, takes several photographs of each, and
+the learning rate follows the clock: ``--minutes`` is the whole budget. The mean of the weights over time, with batch
+normalisation folded in, is exported with every checkpoint, so a run may be stopped any time and continued with
+``--resume``, which spends what is left of the budget.
 """
 
 from __future__ import annotations
@@ -12,29 +13,31 @@ import copy
 import logging
 import math
 import os
-import tempfile
+import queue
 import time
+from collections.abc import Generator
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..models.tiny import TinyDepth
-from .scenes import render
+from .patterns import pattern_bank
+from .photo import PHOTO_NAMES, develop
+from .scenes import Packed, draw_packed, trace
 
 log = logging.getLogger("fathom.training")
 
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = ROOT / "weights" / "fathom-tiny.safetensors"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SIZES = ((192, 256), (256, 192), (224, 224), (192, 256), (160, 288))
-SMALL = 0.625
+SIZES = ((288, 384), (384, 288), (320, 320))
+SMALL_SIZES = ((192, 256), (256, 192))
 TRAINING_SEEDS = 1_000_000
 """Training draws seeds from here upwards; everything below is held out for evaluation."""
 
@@ -78,7 +81,7 @@ def _standardise(maps: Tensor) -> Tensor:
 
 
 def depth_loss(
-    prediction: Tensor, target: Tensor, gradient_weight: float = 0.2, correlation_weight: float = 0.5
+    prediction: Tensor, target: Tensor, gradient_weight: float = 0.4, correlation_weight: float = 0.5
 ) -> Tensor:
     """Scale-and-shift-invariant error of (B,H,W) maps and its gradients, after MiDaS, arXiv 1907.01341, and one
     minus Pearson's correlation.
@@ -96,27 +99,82 @@ def depth_loss(
     return loss
 
 
-def augment(images: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mirror, zoom and re-tint a batch: (B,3,H,W) in 0..1 and (B,H,W), the same shapes back."""
+def normal_loss(prediction: Tensor, truth: Tensor) -> Tensor:
+    """One minus the cosine between (B,3,H,W) and (B,3,H,W), unit, or 0 where nothing is to be learnt.
+
+    The root of it is added, which goes on asking where the angle is small already.
+    """
+    apart = 1 - F.cosine_similarity(prediction, truth, dim=1, eps=1e-3)
+    known = truth.square().sum(1) > 0.5
+    return ((apart + 0.3 * (apart + 1e-3).sqrt()) * known).sum() / known.sum().clamp_min(1)
+
+
+class Pool:
+    """The last scenes drawn in one size, at most `room` of them, in the precision that learning needs.
+
+    radiance (N,3,H,W), metres (N,H,W), targets (N,H,W), normals (N,3,H,W), 0 in the sky, and the cameras' numbers.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.count = 0
+        self._next = 0
+        self._maps: list[Tensor] = []
+        self._how: dict[str, Tensor] = {}
+
+    def draw(self, packed: list[Packed], height: int, width: int, device: torch.device, bank: Tensor) -> None:
+        """Render packed scenes; they take the place of the oldest."""
+        scenes, how = trace(packed, height, width, device, bank)
+        normals = scenes.normals.permute(0, 3, 1, 2) * torch.isfinite(scenes.depth)[:, None]
+        new = [scenes.image.clamp(0, 1000).half(), scenes.depth, target(scenes.depth).half(), normals.half()]
+        how = {name: how[name] for name in PHOTO_NAMES}
+        if not self._maps:
+            self._maps = [x.new_empty(self.room, *x.shape[1:]) for x in new]
+            self._how = {name: x.new_empty(self.room, *x.shape[1:]) for name, x in how.items()}
+        rows = (self._next + torch.arange(len(packed), device=device)) % self.room
+        for kept, x in zip(self._maps, new, strict=True):
+            kept[rows] = x
+        for name, x in how.items():
+            self._how[name][rows] = x
+        self._next = (self._next + len(packed)) % self.room
+        self.count = min(self.room, self.count + len(packed))
+
+    def sample(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures (B,3,H,W) in 0..1 of `count` scenes by chance, their targets (B,H,W) and normals (B,3,H,W).
+
+        Each is taken as some other scene's was, but for the focus.
+        """
+        device = self._maps[0].device
+        rows, others = torch.randint(self.count, (2, count), device=device)
+        radiance, depth, targets, normals = (x[rows] for x in self._maps)
+        how = {name: x[rows if name in ("focus", "bokeh") else others] for name, x in self._how.items()}
+        return develop(radiance.float(), depth, how), targets.float(), normals.float()
+
+
+def augment(
+    images: Tensor, targets: Tensor, normals: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mirror, zoom and re-tint a batch: (B,3,H,W) in 0..1, (B,H,W) and (B,3,H,W), the same shapes back."""
     if rng.random() < 0.5:
         images, targets = images.flip(3), targets.flip(2)
+        normals = normals.flip(3) * normals.new_tensor([-1.0, 1, 1])[:, None, None]
     height, width = images.shape[-2:]
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         zoom = rng.uniform(0.55, 1.0)
         h, w = int(height * zoom), int(width * zoom)
         top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-        images = images[:, :, top : top + h, left : left + w]
-        targets = targets[:, top : top + h, left : left + w]
+        images, targets, normals = (x[..., top : top + h, left : left + w] for x in (images, targets, normals))
         images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
-        targets = F.interpolate(targets[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
+        # A mean across an edge would be a depth where nothing is.
+        targets = F.interpolate(targets[:, None], (height, width), mode="nearest-exact")[:, 0]
+        normals = F.interpolate(normals, (height, width), mode="nearest-exact")
     batch = images.shape[0]
 
     def vary(low: float, high: float, channels: int = 1) -> Tensor:
         return torch.from_numpy(rng.uniform(low, high, (batch, channels, 1, 1)).astype(np.float32)).to(images)
 
-    images = images ** vary(0.7, 1.4) * vary(0.85, 1.15, 3)
-    images = (images - images.mean((2, 3), keepdim=True)) * vary(0.7, 1.3) + images.mean((2, 3), keepdim=True)
-    return images.clamp(0, 1), targets
+    images = images ** vary(0.8, 1.25) * vary(0.9, 1.1, 3)
+    return images.clamp(0, 1), targets, normals
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -131,35 +189,6 @@ def with_batch_norm(net: TinyDepth) -> TinyDepth:
             if isinstance(child, nn.Conv2d) and name != "head":
                 setattr(parent, name, nn.Sequential(child, nn.BatchNorm2d(child.out_channels, momentum=0.03)))
     return net
-
-
-def from_export(net: nn.Module, path: Path, images: Tensor) -> None:
-    """Load exported weights into a net of ``with_batch_norm``; its normalisation, folded away by the export,
-    is measured anew on `images` (B,3,H,W), normalised, such that the function stays what it was.
-    """
-    plain = {name: value.float() for name, value in load_file(path).items()}
-    state = net.state_dict()
-    for name, value in plain.items():
-        kind, _, leaf = name.rpartition(".")
-        state[name if name in state else f"{kind}.0.{leaf}"].copy_(value)
-
-    def measure(layer: nn.Module, inputs: tuple[Tensor], _: Tensor) -> Tensor:
-        (x,) = inputs
-        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
-        for name, value in {
-            "running_mean": mean,
-            "running_var": variance,
-            "bias": mean,
-            "weight": (variance + cast(nn.BatchNorm2d, layer).eps).sqrt(),
-        }.items():
-            getattr(layer, name).data.copy_(value)
-        return x
-
-    handles = [m.register_forward_hook(measure) for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    with torch.no_grad():
-        net.eval()(images)
-    for handle in handles:
-        handle.remove()
 
 
 def folded(net: nn.Module) -> nn.Module:
@@ -179,139 +208,169 @@ def export(net: nn.Module, path: Path) -> None:
     save_file(state, path, metadata={"format": "pt", "model": "fathom-tiny", "licence": "Apache-2.0"})
 
 
-def share(net: nn.Module, processes: int, numbers: list[float]) -> list[float]:
-    """Replace every gradient by its mean over the processes; `numbers` come back averaged the same way."""
-    if processes == 1:
-        return numbers
-    gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    flat = torch.cat([*(g.flatten() for g in gradients), gradients[0].new_tensor(numbers)])
-    dist.all_reduce(flat)
-    flat /= processes
-    means = flat.split([g.numel() for g in gradients] + [len(numbers)])
-    for gradient, mean in zip(gradients, means[:-1], strict=True):
-        gradient.copy_(mean.view_as(gradient))
-    return flat[-len(numbers) :].tolist()
+def lay_out(rank: int, processes: int, first: int, patterns: int, scenes: Any) -> None:
+    """Put packed scenes into the queue `scenes`, sixteen at a time, for ever: every `processes`-th seed from `first`."""
+    torch.set_num_threads(1)
+    seed = first + rank
+    while True:
+        drawn = []
+        for _ in range(16):
+            drawn.append(draw_packed(seed, patterns=patterns))
+            seed += processes
+        scenes.put(drawn)
 
 
-def draw(first: int, count: int, shape: int, small: bool, device: str) -> tuple[Tensor, Tensor]:
-    """Render `count` scenes from seed `first` on: pictures uint8 (B,3,H,W) and targets float16 (B,H,W)."""
-    scale = SMALL if small else 1.0
-    height, width = (int(32 * round(side * scale / 32)) for side in SIZES[shape])
-    scenes = render(range(first, first + count), height, width, device)
-    return (scenes.image * 255).round().to(torch.uint8), target(scenes.depth).half()
+class Scenery:
+    """A stream of packed scenes that processes of their own lay out."""
+
+    def __init__(self, processes: int, first: int, patterns: int) -> None:
+        context = torch.multiprocessing.get_context("spawn")
+        self._queue = context.Queue(maxsize=4 * processes)
+        self._rest: list[Packed] = []
+        self._processes = [
+            context.Process(target=lay_out, args=(rank, processes, first, patterns, self._queue), daemon=True)
+            for rank in range(processes)
+        ]
+        for process in self._processes:
+            process.start()
+
+    def take(self, count: int) -> list[Packed]:
+        """The next `count` scenes. Raises RuntimeError when a process has died."""
+        while len(self._rest) < count:
+            try:
+                self._rest += self._queue.get(timeout=60)
+            except queue.Empty:
+                if not all(process.is_alive() for process in self._processes):
+                    raise RuntimeError("a process that lays out scenes has died; its message is above") from None
+        taken, self._rest = self._rest[:count], self._rest[count:]
+        return taken
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes:
+            process.terminate()
 
 
-def run(rank: int, args: argparse.Namespace, meeting: str) -> None:
-    """One training process: draw, train, share gradients. Process 0 also writes the mean weights."""
+def batches(
+    args: argparse.Namespace, scenery: Scenery, bank: Tensor
+) -> Generator[tuple[Tensor, Tensor, Tensor], float, None]:
+    """Pictures, targets and normals of one size for a step each, for ever. Send the progress 0..1 to get the next.
+
+    Drawing a scene costs more than training on it: earlier ones come back, photographed anew, mirrored and zoomed.
+    """
+    device = torch.device(args.device)
+    rng = np.random.default_rng(args.seed)
+    pools: dict[tuple[int, int], Pool] = {}
+    step, progress = 0, 0.0
+    while True:
+        # Small pictures first: most of what there is to learn is in their layout, and they cost half.
+        sizes = SMALL_SIZES if progress < args.small else SIZES
+        size = sizes[step % len(sizes)]
+        pools = {known: pool for known, pool in pools.items() if known in sizes}
+        pool = pools.setdefault(size, Pool(args.keep))
+        if pool.count < 2 * args.fresh or step // len(sizes) % args.every == 0:
+            pool.draw(scenery.take(args.fresh), *size, device, bank)
+        progress = yield augment(*pool.sample(args.batch), rng)
+        step += 1
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw, train, and now and then write a checkpoint and the mean weights."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if args.processes > 1:
-        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=args.processes)
-    if args.device == "cpu":
-        # One thread each: on a busy machine threads that wait for one another cost more than they bring.
-        torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     net = with_batch_norm(TinyDepth()).to(args.device, memory_format=torch.channels_last)
-    mean = copy.deepcopy(net)
+    mean = copy.deepcopy(net).requires_grad_(False)
     decayed = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
     optimiser = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}],
+        [{"params": decayed, "weight_decay": 0.03}, {"params": rest, "weight_decay": 0.0}],
         lr=args.rate,
         fused=True,
     )
-    step = 0
-    if args.resume and args.resume.suffix == ".safetensors":
-        images, _ = draw(TRAINING_SEEDS, 32, 0, True, args.device)
-        from_export(net, args.resume, normalise(images.float() / 255))
-        mean.load_state_dict(net.state_dict())
-    elif args.resume:
+    step, spent = 0, 0.0
+    if args.resume:
         saved = torch.load(args.resume, map_location=args.device, weights_only=True)
         net.load_state_dict(saved["net"])
         mean.load_state_dict(saved["mean"])
         optimiser.load_state_dict(saved["optimiser"])
-        step = saved["step"]
+        step, spent = saved["step"], saved["minutes"]
+
+    def elapsed() -> float:
+        return spent + (time.monotonic() - begun) / 60
 
     def write() -> None:
         state = {"net": net, "mean": mean, "optimiser": optimiser}
-        torch.save({name: part.state_dict() for name, part in state.items()} | {"step": step}, args.checkpoint)
+        about = {"step": step, "minutes": elapsed()}
+        torch.save({name: part.state_dict() for name, part in state.items()} | about, args.checkpoint)
         export(mean, args.output)
 
-    rng = np.random.default_rng((args.seed, rank))
-    pool: dict[tuple[int, bool], list[tuple[Tensor, Tensor]]] = {}
-    seed = TRAINING_SEEDS * (1 + args.processes * args.seed + rank)
+    bank = pattern_bank(args.seed + 1, args.patterns, torch.device(args.device))
+    # A resumed run goes on with scenes that it has not seen.
+    first = TRAINING_SEEDS * (1 + args.seed) + 1000 * step
+    scenery = Scenery(args.processes, first, args.patterns)
+    stream = batches(args, scenery, bank)
     begun = saved_at = time.monotonic()
-    first_step, running, progress = step, 0.0, 0.0
+    first_step, running, progress = step, torch.zeros(2, device=args.device), spent / args.minutes
+    averaged = [
+        (ours, theirs)
+        for ours, theirs in zip(mean.state_dict().values(), net.state_dict().values(), strict=True)
+        if ours.is_floating_point()
+    ]
+    images, targets, normals = next(stream)
     while progress < 1:
-        # Small pictures first: most of what there is to learn is in their layout, and they cost a third.
-        shape = (step % len(SIZES), progress < 0.65 or bool(step // 2 % 2))
-        past = pool.setdefault(shape, [])
-        if not past or step % args.every == 0:
-            past.append(draw(seed, args.fresh, *shape, args.device))
-            seed += args.fresh
-            del past[:-100]
-        # Drawing a scene costs more than training on it: earlier ones come back mirrored, zoomed, re-tinted.
-        chosen = [past[-1], *(past[int(rng.integers(len(past)))] for _ in range(args.groups - 1))]
-        parts = [augment(x.float() / 255, y.float(), rng) for x, y in chosen]
-        images, targets = torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
-
         net.train()
-        prediction = net(normalise(images).contiguous(memory_format=torch.channels_last))
-        loss = depth_loss(prediction, targets)
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.device != "cpu"):
+            raw = net(normalise(images).contiguous(memory_format=torch.channels_last)).float()
+        losses = torch.stack([depth_loss(raw[:, 0], targets), normal_loss(raw[:, 1:], normals)])
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        # The processes must agree on the time, or their rates and their weights would drift apart.
-        elapsed = (time.monotonic() - begun) / 60
-        progress, shared_loss = share(net, args.processes, [elapsed / args.minutes, loss.item()])
-        warm = min(1.0, (step - first_step + 1) / 100)
-        rate = args.rate * warm * (0.505 + 0.495 * math.cos(math.pi * min(1.0, progress)))
+        losses.sum().backward()
+        warm = min(1.0, (step - first_step + 1) / 150)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = args.rate * warm * (0.505 + 0.495 * math.cos(math.pi * min(1.0, progress)))
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         step += 1
-        running = shared_loss if step == first_step + 1 else 0.98 * running + 0.02 * shared_loss
-        if rank > 0:
-            continue
-        keep = min(0.995, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for ours, theirs in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
-                if ours.is_floating_point():
+        running = losses.detach() if step == first_step + 1 else running.lerp(losses.detach(), 0.02)
+        if step % 4 == 0:
+            keep = min(0.998, (1 + step) / (10 + step)) ** 4
+            with torch.no_grad():
+                for ours, theirs in averaged:
                     ours.lerp_(theirs, 1 - keep)
-                else:
-                    ours.copy_(theirs)
+        progress = elapsed() / args.minutes
         if step % 50 == 0:
-            log.info("step %d  %.1f min  rate %.2g  loss %.4f", step, elapsed, rate, running)
-        if time.monotonic() - saved_at > 180:
+            log.info("step %d  %.1f of %g min  loss %.4f depth, %.4f normals", step, elapsed(), args.minutes, *running)
+        if time.monotonic() - saved_at > 60 * args.save_every:
             saved_at = time.monotonic()
             write()
-    if rank == 0:
-        write()
-        log.info("wrote %s after %d steps", args.output, step)
+        images, targets, normals = stream.send(progress)
+    write()
+    scenery.close()
+    log.info("wrote %s after %d steps", args.output, step)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=70.0, help="wall-clock budget, ends the schedule")
-    parser.add_argument("--processes", type=int, default=0, help="how many work side by side; 0 = choose")
-    parser.add_argument("--fresh", type=int, default=4, help="scenes drawn together")
-    parser.add_argument("--every", type=int, default=4, help="steps between drawings")
-    parser.add_argument("--groups", type=int, default=3, help="such drawings, new and old, in a step's batch")
+    gpu = torch.cuda.is_available()
+    parser.add_argument("--minutes", type=float, default=9.0 if gpu else 600.0, help="wall clock, ends the schedule")
+    parser.add_argument("--processes", type=int, default=0, help="how many lay out scenes; 0 = all cores but two")
+    parser.add_argument("--fresh", type=int, default=48 if gpu else 4, help="scenes drawn together")
+    parser.add_argument("--every", type=int, default=3, help="steps of each size between drawings")
+    parser.add_argument("--batch", type=int, default=64 if gpu else 8, help="scenes, new and old, of a step")
+    parser.add_argument("--keep", type=int, default=1920 if gpu else 400, help="scenes of each size that may come back")
+    parser.add_argument("--patterns", type=int, default=1536 if gpu else 256, help="how many patterns surfaces have")
+    parser.add_argument("--small", type=float, default=0.35, help="share of the time that begins with small pictures")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0, help="which training scenes to draw")
-    parser.add_argument("--resume", type=Path, default=None, help="a checkpoint, or exported weights, to continue from")
+    parser.add_argument("--resume", type=Path, default=None, help="a checkpoint to continue from")
+    parser.add_argument("--save-every", type=float, default=2.0, help="minutes between checkpoints")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "output" / "tiny.pt", help="written now and then")
     parser.add_argument("--output", type=Path, default=WEIGHTS, help="the exported weights")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
     args = parser.parse_args()
-    if args.processes == 0:
-        args.processes = 1 if args.device != "cpu" else 2 * max(2, (os.cpu_count() or 2) // 2)
+    args.processes = args.processes or max(1, (os.cpu_count() or 2) - 2)
     args.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    if args.processes == 1:
-        run(0, args, "")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(run, (args, Path(folder, "meeting").as_uri()), args.processes)
+    run(args)
 
 
 if __name__ == "__main__":

@@ -59,10 +59,15 @@ def blur_each(images: Tensor, sigma: Tensor) -> Tensor:
     kernel = torch.exp(-0.5 * (taps[None] / sigma.clamp_min(0.05)[:, None]) ** 2)
     kernel = (kernel / kernel.sum(1, keepdim=True)).to(images.dtype)
     result = F.pad(images, (_REACH,) * 4, mode="replicate")
-    across, down = kernel[:, :, None, None, None], kernel[:, :, None, None, None]
+    weights = kernel[:, :, None, None, None]
     # Sums of shifted copies: a convolution with weights of each picture's own is slower on every device.
-    result = sum(result[..., k : k + width] * across[:, k] for k in range(2 * _REACH + 1))
-    return sum(result[..., k : k + height, :] * down[:, k] for k in range(2 * _REACH + 1))
+    across = result[..., :width] * weights[:, 0]
+    for k in range(1, 2 * _REACH + 1):
+        across = across + result[..., k : k + width] * weights[:, k]
+    down = across[..., :height, :] * weights[:, 0]
+    for k in range(1, 2 * _REACH + 1):
+        down = down + across[..., k : k + height, :] * weights[:, k]
+    return down
 
 
 def _wide_blur(images: Tensor, sigma: float) -> Tensor:

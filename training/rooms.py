@@ -122,9 +122,13 @@ def rack(s: Layout) -> None:
             if s.chance(0.75):
                 s.add(BOX, (x + size, step * k + 0.015 + high, front), (size, high, deep * 0.5), skin)
             elif s.chance(0.6):
-                s.add(FRUSTUM, (x + size, step * k + 0.015 + high, front), (size, high, min(size, deep)), skin, shape=0.9)
+                s.add(
+                    FRUSTUM, (x + size, step * k + 0.015 + high, front), (size, high, min(size, deep)), skin, shape=0.9
+                )
             else:
-                s.add(SPHERE, (x + size, step * k + 0.015 + size, front), (size, min(size, high), min(size, deep)), skin)
+                s.add(
+                    SPHERE, (x + size, step * k + 0.015 + size, front), (size, min(size, high), min(size, deep)), skin
+                )
             x += 2 * size + (s.spread(0.005, 0.3) if s.chance(0.3) else 0.004)
 
 
@@ -183,7 +187,21 @@ def coat(s: Layout) -> None:
         s.add(SPHERE, (x, 1.7 - long, 0), (s.uniform(0.08, 0.25), long, s.uniform(0.03, 0.1)), cloth)
 
 
-CLUTTER: tuple[Thing, ...] = (crate, crate, bucket, pile, pile, rack, bench, ladder, chair, table, lamp, abstract, cycle)
+CLUTTER: tuple[Thing, ...] = (
+    crate,
+    crate,
+    bucket,
+    pile,
+    pile,
+    rack,
+    bench,
+    ladder,
+    chair,
+    table,
+    lamp,
+    abstract,
+    cycle,
+)
 WALLSIDE: tuple[Thing, ...] = (rack, rack, bench, bench, sofa, crate, pile, ladder, coat, table, bucket, lamp)
 
 
@@ -341,7 +359,9 @@ def foreground(s: Layout, eye: tuple[float, float, float], yaw: float) -> None:
         pick(s, (crate, bucket, pile, abstract))(s)
 
 
-def look(s: Layout, eye: tuple[float, float, float], yaw: float, pitch: float, low: float = 50, high: float = 80) -> None:
+def look(
+    s: Layout, eye: tuple[float, float, float], yaw: float, pitch: float, low: float = 50, high: float = 80
+) -> None:
     """Camera at `eye`; `yaw` and `pitch` in radians; field of view of the longer side in `low`..`high` degrees."""
     away = (math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch))
     s.aim(eye, tuple(np.add(eye, away)), tilt(s), math.radians(s.uniform(low, high)))
@@ -466,7 +486,9 @@ def street(s: Layout) -> None:
         z = s.uniform(2, 8)
         while z < min(long, 45):
             thing = pick(s, (car, car, tree, lamp, person, bush, cycle, fence))
-            s.place((side * half * s.uniform(0.55, 0.8), 0.05, z), yaw=s.uniform(-0.1, 0.1) + (0 if thing is car else 1))
+            s.place(
+                (side * half * s.uniform(0.55, 0.8), 0.05, z), yaw=s.uniform(-0.1, 0.1) + (0 if thing is car else 1)
+            )
             if s.chance(0.7):
                 s.frame = s.frame * (2.0 if thing is lamp else 1.0)
                 thing(s)
@@ -614,7 +636,14 @@ def rackwall(s: Layout) -> None:
     for _ in range(s.count(0, 3)):
         s.place((s.uniform(-0.6, 0.6), 0, away * s.uniform(0.5, 0.9)))
         pick(s, (person, crate, pile, ladder, bucket, chair))(s)
-    look(s, (s.uniform(-0.3, 0.3), s.uniform(0.8, 1.6), 0.0), float(s.rng.normal(0, 0.2)), float(s.rng.normal(-0.05, 0.12)), 40, 80)
+    look(
+        s,
+        (s.uniform(-0.3, 0.3), s.uniform(0.8, 1.6), 0.0),
+        float(s.rng.normal(0, 0.2)),
+        float(s.rng.normal(-0.05, 0.12)),
+        40,
+        80,
+    )
 
 
 def still(s: Layout) -> None:

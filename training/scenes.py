@@ -79,7 +79,17 @@ class Packed:
     scene: dict[str, np.ndarray]
 
 
-_COLUMNS = {"kind": 1, "region": 1, "centre": 3, "inverse": 9, "radius": 1, "shape": 1, "metric": 3, "uv": 3, "surface": 12}
+_COLUMNS = {
+    "kind": 1,
+    "region": 1,
+    "centre": 3,
+    "inverse": 9,
+    "radius": 1,
+    "shape": 1,
+    "metric": 3,
+    "uv": 3,
+    "surface": 12,
+}
 
 
 def pack(name: str, layout: Layout, seed: int, patterns: int = 96) -> Packed:

@@ -209,7 +209,7 @@ def export(net: nn.Module, path: Path) -> None:
 
 
 def lay_out(rank: int, processes: int, first: int, patterns: int, scenes: Any) -> None:
-    """Put packed scenes into the queue `scenes`, sixteen at a time, for ever: every `processes`-th seed from `first`."""
+    """Put packed scenes into the queue `scenes`, sixteen at a time, for ever, of every `processes`-th seed."""
     torch.set_num_threads(1)
     seed = first + rank
     while True:

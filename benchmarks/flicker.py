@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from networks import load
 from torch import Tensor
 
-from fathom.training.layouts import draw_layout
-from fathom.training.scenes import PATTERNS, Scenes, render_layouts
+from fathom.training.scenes import Scenes, draw_layout, render_layouts
 
 IDS = ["fathom-tiny", "depth-anything-v2-small", "video-depth-anything-small"]
 STEP = 0.02  # metres that the camera moves aside between two frames
@@ -36,7 +35,7 @@ def film(seed: int, frames: int, height: int, width: int) -> tuple[Scenes, list[
     """The frames of one scene, and their layouts with the cameras."""
     layouts = []
     for number in range(frames):
-        _, layout = draw_layout(seed, PATTERNS)
+        _, layout = draw_layout(seed)
         angle = TURN * (number - frames / 2)
         turn = np.array([[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]])
         layout.eye = layout.eye + layout.look[:, 0] * STEP * (number - frames / 2)

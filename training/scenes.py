@@ -455,13 +455,18 @@ def _lights(seed: int, layout: Layout) -> dict[str, np.ndarray]:
     }
 
 
-def draw_packed(seed: int, kind: str | None = None, patterns: int = 96) -> Packed:
-    """The scene that `seed` names: its kind (drawn by weight unless given), laid out and packed."""
+def draw_layout(seed: int, kind: str | None = None) -> tuple[str, Layout]:
+    """The scene that `seed` names: its kind (drawn by weight unless given) and its layout."""
     layout = Layout(np.random.default_rng((seed, 0)), PATTERNS)
     weights = np.array([weight for _, weight in SCENES.values()])
     drawn = str(layout.rng.choice(list(SCENES), p=weights / weights.sum()))
     SCENES[kind or drawn][0](layout)
-    return pack(kind or drawn, layout, seed, patterns)
+    return kind or drawn, layout
+
+
+def draw_packed(seed: int, kind: str | None = None, patterns: int = 96) -> Packed:
+    """The scene that `seed` names, laid out and packed."""
+    return pack(*draw_layout(seed, kind), seed, patterns)
 
 
 @cache

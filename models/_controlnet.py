@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..annotator.sizing import MAX_NETWORK_PIXELS, Filter, Size, bounded, round_to
+from ..annotator.filters import Filter
+from ..annotator.sizing import MAX_NETWORK_PIXELS, Size, bounded, round_to
 
 
 def controlnet_picture(height: int, width: int, resolution: int, most: int = MAX_NETWORK_PIXELS) -> tuple[Size, Filter]:

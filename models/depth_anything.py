@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence
-from ..annotator.sizing import Filter, Fit, Size, round_to
+from ..annotator.filters import Filter
+from ..annotator.sizing import Fit, Size, round_to
 from ..annotator.weights import Checkpoint, Source
 from ..errors import WeightsError
 from ..signals import Depth, DepthLook

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence, Option
-from ..annotator.sizing import Filter, Fit, Size, resize
+from ..annotator.filters import Filter, resize
+from ..annotator.sizing import Fit, Size
 from ..annotator.weights import Checkpoint, Source
 from ..errors import SettingError, WeightsError
 from ..signals import Depth, DepthLook, Signal

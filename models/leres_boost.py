@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator import host
-from ..annotator.sizing import Fit, Size, reflect_pad, resize
+from ..annotator.filters import reflect_pad, resize
+from ..annotator.sizing import Fit, Size
 from ..annotator.weights import Checkpoint, Found, read
 from ..errors import WeightsError
 from ._controlnet import controlnet_picture

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence, Option
-from ..annotator.sizing import Fit, Size, resize
+from ..annotator.filters import resize
+from ..annotator.sizing import Fit, Size
 from ..annotator.weights import Checkpoint, Source
 from ..errors import WeightsError
 from ..signals import DepthLook, Normals, Signal

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence, Option
-from ..annotator.sizing import ARGMAX_ELEMENTS, Fit, Size, argmax_at, resize
+from ..annotator.filters import ARGMAX_ELEMENTS, argmax_at, resize
+from ..annotator.sizing import Fit, Size
 from ..annotator.weights import Checkpoint, Source
 from ..errors import SettingError, SignalError, WeightsError
 from ..signals import Palette, Segmentation, Signal

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence, Option
-from ..annotator.sizing import Filter, Fit, Size, argmax_at, resize
+from ..annotator.filters import Filter, argmax_at, resize
+from ..annotator.sizing import Fit, Size
 from ..annotator.weights import Checkpoint, Source
 from ..signals import Palette, Segmentation
 from ._controlnet import controlnet_picture

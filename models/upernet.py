@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence
-from ..annotator.sizing import Fit, Size, argmax_at
+from ..annotator.filters import argmax_at
+from ..annotator.sizing import Fit, Size
 from ..annotator.weights import Checkpoint
 from ..signals import Palette, Segmentation
 from ._enlarged import convolve_enlarged

@@ -252,9 +252,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         produces=("faces",),
         licence=Licence("MIT", True, "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet"),
         parameters=75_856,
-        sources=(
-            published("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx", "onnx"),
-        ),
+        sources=(published("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx", "onnx"),),
         about="Faces of 10 pixels up to the whole picture, each with a box, five landmarks and a score; runs on the "
         "processor through OpenCV, on every machine, in milliseconds.",
         memory=100,

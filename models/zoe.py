@@ -23,7 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator.estimator import HALF_MEAN, HALF_STD, Estimator, Licence, Option
-from ..annotator.sizing import Filter, Fit, Size, bounded, resize, round_to
+from ..annotator.filters import Filter, resize
+from ..annotator.sizing import Fit, Size, bounded, round_to
 from ..annotator.weights import Checkpoint, Source
 from ..errors import WeightsError
 from ..signals import Depth, DepthLook

@@ -396,5 +396,5 @@ def test_pil_resizes_bit_for_bit_in_either_order() -> None:
         levels = rng.integers(0, 256, (*before, 3), dtype=np.uint8)
         expected = np.asarray(Image.fromarray(levels).resize(after[::-1], Image.Resampling.BILINEAR))
         pixels = torch.from_numpy(levels).permute(2, 0, 1)[None] / 255
-        ours = (sizing.resize(pixels, after, "bilinear_pil")[0] * 255).round().permute(1, 2, 0).numpy()
+        ours = (filters.resize(pixels, after, "bilinear_pil")[0] * 255).round().permute(1, 2, 0).numpy()
         assert np.abs(ours - expected).max() <= (0 if before[0] - after[0] <= 2 * (before[1] - after[1]) else 1)

@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fathom import SettingError
-from fathom.annotator.sizing import (
-    MAX_NETWORK_PIXELS,
-    Fit,
-    bounded,
-    check_resolution,
-    reflect_pad,
-    resize,
-    result_size,
-    round_to,
-)
+from fathom.annotator.filters import reflect_pad, resize
+from fathom.annotator.sizing import MAX_NETWORK_PIXELS, Fit, bounded, check_resolution, result_size, round_to
 
 SOURCES = [(427, 640), (720, 480), (50, 333), (7, 5), (520, 630), (1, 9)]
 TARGETS = [(512, 768), (384, 576), (100, 77), (512, 640), (3, 4)]

@@ -15,7 +15,7 @@ from checkpoints import DATA, fill, lively, published
 
 import fathom
 from fathom import SettingError, SignalError
-from fathom.annotator import loading, sizing
+from fathom.annotator import filters, loading
 from fathom.annotator.weights import Checkpoint
 from fathom.models import estimator
 from fathom.models.oneformer import to_instances, to_panoptic
@@ -155,8 +155,8 @@ def test_labels_class_by_class(size: tuple[int, int], elements: int, monkeypatch
     scores = torch.randn(2, 23, 16, 12, generator=torch.Generator().manual_seed(1))
     scores[:, 7] = scores[:, 3]  # ties
     whole = torch.nn.functional.interpolate(scores, size, mode="bilinear", align_corners=False).argmax(1)
-    monkeypatch.setattr(sizing, "ARGMAX_ELEMENTS", elements)
-    assert torch.equal(sizing.argmax_at(scores, size), whole)
+    monkeypatch.setattr(filters, "ARGMAX_ELEMENTS", elements)
+    assert torch.equal(filters.argmax_at(scores, size), whole)
 
 
 def test_the_networks_size_is_the_published_rule() -> None:

@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 from ..annotator import host
 from ..signals import Depth, foreign
+from ..signals.field import Scope
 from ..signals.files import FORMATS, fingerprint, save_series
 from ..tools import convert
+from ..tools.convert import Even, Meaning, Mode, Near, Quantity, Saved, Unit, Units
 from .base import Node
 from .fields import SCOPE, UNKNOWN, FromFile, advanced, depth_input, metres, number
 
@@ -34,7 +36,7 @@ class FathomDepthFromImage(Node):
             "required": {
                 "image": ("IMAGE", {"tooltip": "The grey depth map. A coloured one is refused."}),
                 "meaning": (
-                    ["inverse", "metric", "disparity"],
+                    list(get_args(Meaning)),
                     {
                         "default": "inverse",
                         "tooltip": "What grey is. inverse: 1/distance, as depth maps for ControlNet are. metric: "
@@ -43,14 +45,14 @@ class FathomDepthFromImage(Node):
                 ),
                 "scale": number(1.0, 1e-9, 1e9, FINE, "What white (1.0) stands for, in the unit."),
                 "unit": (
-                    ["relative", *convert.METRES],
+                    list(get_args(Unit)),
                     {
                         "default": "relative",
                         "tooltip": "The unit of the scale; for inverse it is 1/unit. relative = unknown.",
                     },
                 ),
                 "near": (
-                    ["auto", "white", "black"],
+                    list(get_args(Near)),
                     {
                         "default": "auto",
                         "tooltip": "Which end of the grey scale is close. auto: white for inverse and disparity, black "
@@ -68,16 +70,16 @@ class FathomDepthFromImage(Node):
     def execute(
         self,
         image: Any,
-        meaning: str,
+        meaning: Meaning,
         scale: float,
-        unit: str,
-        near: str,
+        unit: Unit,
+        near: Near,
         focal: float = 0.0,
         baseline: float = 0.0,
         valid: Any = None,
     ) -> tuple[Depth]:
-        made: Any = convert.depth_from_image
-        return (made(image, meaning, scale, unit, near, focal or None, baseline or None, valid),)
+        lens = focal or None, baseline or None
+        return (convert.depth_from_image(image, meaning, scale, unit, near, *lens, valid),)
 
 
 class FathomDepthToImage(Node):
@@ -97,7 +99,7 @@ class FathomDepthToImage(Node):
             "required": {
                 "depth": depth_input(),
                 "mode": (
-                    ["min-max", "percentile", "fixed"],
+                    list(get_args(Mode)),
                     {
                         "default": "min-max",
                         "tooltip": "What becomes black and white. min-max: the farthest and the closest pixel. "
@@ -114,7 +116,7 @@ class FathomDepthToImage(Node):
                 "near": number(0.0, 0.0, 1e6, 0.01, "For fixed: metres that become white."),
                 "far": number(0.0, 0.0, 1e6, 0.01, "For fixed: metres that become black."),
                 "space": (
-                    ["inverse", "metres"],
+                    list(get_args(Even)),
                     {
                         "default": "inverse",
                         "advanced": True,
@@ -128,17 +130,17 @@ class FathomDepthToImage(Node):
     def execute(
         self,
         depth: Depth,
-        mode: str,
-        scope: str,
+        mode: Mode,
+        scope: Scope,
         gamma: float,
         low: float = 2.0,
         high: float = 98.0,
         near: float = 0.0,
         far: float = 0.0,
-        space: str = "inverse",
+        space: Even = "inverse",
     ) -> tuple[Any]:
-        made: Any = convert.depth_to_image
-        return (made(depth, mode, scope, gamma, low, high, near or None, far or None, space),)
+        ends = near or None, far or None
+        return (convert.depth_to_image(depth, mode, scope, gamma, low, high, *ends, space),)
 
 
 class FathomConvertDepth(Node):
@@ -165,7 +167,7 @@ class FathomConvertDepth(Node):
             "required": {
                 "depth": depth_input(),
                 "to": (
-                    ["metric", "inverse", "disparity"],
+                    list(get_args(Quantity)),
                     {
                         "default": "metric",
                         "tooltip": "What the numbers are: metres, 1/metre, or pixels between two cameras.",
@@ -192,15 +194,14 @@ class FathomConvertDepth(Node):
     def execute(
         self,
         depth: Depth,
-        to: str,
+        to: Quantity,
         near: float = 0.0,
         far: float = 0.0,
         points: str = "",
         focal: float = 0.0,
         baseline: float = 0.0,
     ) -> tuple[Depth, Any, str]:
-        made: Any = convert.convert_depth
-        metric, numbers, report = made(
+        metric, numbers, report = convert.convert_depth(
             depth, to, near or None, far or None, focal or None, baseline or None, points or None
         )
         return metric, convert.numbers_to_image(numbers), report
@@ -231,7 +232,7 @@ class FathomDepthFromGeometry(Node):
         return {
             "required": {
                 "units": (
-                    ["metres", "relative"],
+                    list(get_args(Units)),
                     {
                         "default": "metres",
                         "tooltip": "What the model's distances are; the geometry does not say it. metres: MoGe 2, and "
@@ -268,7 +269,7 @@ class FathomDepthFromGeometry(Node):
 
     def execute(
         self,
-        units: str,
+        units: Units,
         da3_geometry: Any = None,
         moge_geometry: Any = None,
         field_of_view: float = 0.0,
@@ -287,8 +288,7 @@ class FathomDepthFromGeometry(Node):
             focal = convert.focal_at(lens, width, count)
         elif da3_geometry is not None and moge_geometry is not None:
             focal = convert.focal_at(convert.depth_from_geometry(moge_geometry, "relative"), width, count)
-        made: Any = convert.depth_from_geometry
-        depth = made(taken, units, focal, process_res, near or None, far or None)
+        depth = convert.depth_from_geometry(taken, units, focal, process_res, near or None, far or None)
         normals = None if moge_geometry is None else convert.normals_from_geometry(moge_geometry)
         sky = taken.get("sky")
         return (
@@ -408,7 +408,7 @@ class FathomLoadDepth(FromFile):
             },
             "optional": {
                 "meaning": (
-                    ["as saved", "inverse", "metric", "disparity"],
+                    list(get_args(Saved)),
                     {
                         "default": "as saved",
                         "tooltip": "as saved: a file of Fathom says it itself. Otherwise what another program's "
@@ -417,7 +417,7 @@ class FathomLoadDepth(FromFile):
                 ),
                 "scale": number(1.0, 1e-9, 1e9, FINE, "For other programs' files: what the number 1 stands for."),
                 "unit": (
-                    ["relative", *convert.METRES],
+                    list(get_args(Unit)),
                     {
                         "default": "m",
                         "tooltip": "For other programs' files: the unit of the scale. Depth cameras often write mm.",
@@ -449,14 +449,13 @@ class FathomLoadDepth(FromFile):
     def execute(
         self,
         file: str,
-        meaning: str = "as saved",
+        meaning: Saved = "as saved",
         scale: float = 1.0,
-        unit: str = "m",
+        unit: Unit = "m",
         channel: str = "",
-        reading: str = "plain",
+        reading: foreign.Reading = "plain",
     ) -> tuple[Depth, Any]:
-        made: Any = convert.depth_from_file
-        depth = made(host.input_file(file), meaning, scale, unit, channel, reading)
+        depth = convert.depth_from_file(host.input_file(file), meaning, scale, unit, channel, reading)
         return depth, depth.to_image()
 
 

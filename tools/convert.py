@@ -26,6 +26,9 @@ Unit = Literal["relative", "m", "cm", "mm", "ft", "in"]
 Near = Literal["auto", "white", "black"]
 Mode = Literal["min-max", "percentile", "fixed"]
 Quantity = Literal["metric", "inverse", "disparity"]
+Even = Literal["inverse", "metres"]
+Units = Literal["metres", "relative"]
+Saved = Literal["as saved", "inverse", "metric", "disparity"]
 Points = Sequence[Sequence[float]]
 
 METRES = {"m": 1.0, "cm": 0.01, "mm": 0.001, "ft": 0.3048, "in": 0.0254}
@@ -113,7 +116,7 @@ def depth_from_numbers(
 
 def depth_from_file(
     path: str | Path,
-    meaning: Meaning | Literal["as saved"] = "as saved",
+    meaning: Saved = "as saved",
     scale: float = 1.0,
     unit: Unit = "m",
     channel: str = "",
@@ -158,7 +161,7 @@ CANONICAL = 300.0  # pixels: the focal length for which Depth Anything 3 Metric'
 
 def depth_from_geometry(
     geometry: Mapping[str, Any],
-    units: Literal["metres", "relative"] = "metres",
+    units: Units = "metres",
     focal: Tensor | None = None,
     longest: int = 504,
     near: float | None = None,
@@ -302,7 +305,7 @@ def depth_to_image(
     high: float = 98.0,
     near: float | None = None,
     far: float | None = None,
-    space: Literal["inverse", "metres"] = "inverse",
+    space: Even = "inverse",
 ) -> Tensor:
     """A grey picture of the depth, near = white: float32 (B,H,W,3) in 0..1.
 

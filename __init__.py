@@ -10,7 +10,6 @@ The same folder is ComfyUI's node pack. Nothing heavy is imported before a netwo
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from .errors import FathomError, PictureError, SettingError, SignalError, WeightsError
@@ -41,24 +40,19 @@ if TYPE_CHECKING:
 WEB_DIRECTORY = "./web"
 
 # What needs torch is imported when it is first asked for: who wants the version or the help waits for nothing.
-_LATER = {
-    **dict.fromkeys(("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS"), "nodes"),
-    **dict.fromkeys(
-        (
-            "Depth",
-            "Instances",
-            "Intrinsics",
-            "Mask",
-            "Normals",
-            "Scene",
-            "Segmentation",
-            "Signal",
-            "Thing",
-            "load_signal",
-        ),
-        "signals",
-    ),
-}
+_OF_NODES = ("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS")
+_OF_SIGNALS = (
+    "Depth",
+    "Instances",
+    "Intrinsics",
+    "Mask",
+    "Normals",
+    "Scene",
+    "Segmentation",
+    "Signal",
+    "Thing",
+    "load_signal",
+)
 
 __all__ = [
     "NODE_CLASS_MAPPINGS",
@@ -88,15 +82,19 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name in _OF_NODES:
+        from . import nodes as source
+    elif name in _OF_SIGNALS:
+        from . import signals as source
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    value = getattr(source, name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_OF_NODES, *_OF_SIGNALS})
 
 
 def estimators() -> Mapping[str, Estimator]:

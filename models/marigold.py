@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -81,6 +80,13 @@ _WITHOUT_EFFECT = {
 _CONFIGURATIONS = {"unet": _UNET, "vae": _VAE, "text_encoder": _TEXT, "scheduler": _SCHEDULER}
 
 
+def _diffusers() -> Any:
+    """diffusers, whose typed modules export nothing by name."""
+    import diffusers
+
+    return diffusers
+
+
 class Marigold(nn.Module):
     """The networks of a Marigold repository, driven by diffusers' own pipeline.
 
@@ -91,8 +97,7 @@ class Marigold(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], produces: str) -> None:
         super().__init__()
-        # diffusers' typed modules export nothing by name.
-        diffusers: Any = import_module("diffusers")
+        diffusers = _diffusers()
         self.config, self.produces = config, produces
         self.unet = diffusers.UNet2DConditionModel.from_config(dict(config["unet"]))
         self.vae = diffusers.AutoencoderKL.from_config(dict(config["vae"]))
@@ -138,7 +143,7 @@ class Marigold(nn.Module):
     def _pipeline(self, tick: Callable[[], Any]) -> Any:
         from diffusers.pipelines.marigold.marigold_image_processing import MarigoldImageProcessor
 
-        diffusers: Any = import_module("diffusers")
+        diffusers = _diffusers()
         index, scheduler = self.config["model_index"], self.config["scheduler"]
         parts = {
             "unet": self.unet,

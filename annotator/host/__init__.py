@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import secrets
 import sys
 import threading
@@ -15,12 +16,12 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import FathomError, PictureError, SettingError
+from ..environment import variable as environment
 from .plain import PlainHost, Sink, cache_folder, sinks
 from .protocol import Host, Preview, Progress
 
@@ -66,7 +67,7 @@ def serve_web(pack: Path) -> None:
     aiohttp answers 404 for a static folder whose address has to be quoted, such as one with spaces.
     """
     served = getattr(sys.modules.get("nodes"), "EXTENSION_WEB_DIRS", None)
-    if served is not None and quote(pack.name) != pack.name:
+    if served is not None and not re.fullmatch(r"[\w.~-]+", pack.name, re.ASCII):
         served.setdefault("comfy-fathom", str(pack / "web"))
 
 
@@ -228,7 +229,7 @@ def save_temp(content: Tensor | bytes, folder: Path, suffix: str = ".jpg") -> di
 def bundle_folder() -> Path:
     """Where bundles are kept: the environment variable FATHOM_BUNDLES, else output/fathom_bundles of ComfyUI, else
     fathom/bundles in the user's cache folder."""
-    if named := os.environ.get("FATHOM_BUNDLES"):
+    if named := environment("FATHOM_BUNDLES"):
         return Path(named).expanduser()
     return output_folder() / "fathom_bundles" if inside_comfyui() else cache_folder() / "bundles"
 
@@ -271,7 +272,7 @@ def setting(name: str, variable: str, default: Any) -> Any:
     The result has the type of `default`. Raises SettingError for anything but a finite number where one is wanted; not
     for a node's INPUT_TYPES, see `shown_setting`.
     """
-    chosen = os.environ.get(variable) or _user_settings().get(f"Fathom.{name}")
+    chosen = environment(variable) or _user_settings().get(f"Fathom.{name}")
     if chosen is None:
         return default
     try:

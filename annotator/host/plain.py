@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..environment import variable
 from .protocol import Preview, Progress
 
 Sink = Callable[[int, str, str], Any]
@@ -19,7 +20,7 @@ sinks: list[Sink] = []
 
 def cache_folder() -> Path:
     """fathom/ in the user's cache folder."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    cache = variable("XDG_CACHE_HOME") or variable("LOCALAPPDATA")
     return (Path(cache) if cache else Path.home() / ".cache") / "fathom"
 
 
@@ -30,12 +31,12 @@ class PlainHost:
         pass
 
     def weight_folders(self) -> list[Path]:
-        if listed := os.environ.get("FATHOM_MODELS"):
+        if listed := variable("FATHOM_MODELS"):
             return [Path(p).expanduser() for p in listed.split(os.pathsep) if p]
         return [cache_folder()]
 
     def neighbour_folders(self) -> dict[str, list[Path]]:
-        aux = [Path(p) for p in [os.environ.get("AUX_ANNOTATOR_CKPTS_PATH")] if p]
+        aux = [Path(p) for p in [variable("AUX_ANNOTATOR_CKPTS_PATH")] if p]
         return {"aux": aux, "depthanything": [], "diffusers": []}
 
     def input_folder(self) -> Path | None:

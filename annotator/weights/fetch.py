@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from ...errors import WeightsError
 from .. import host
+from ..environment import variable
 from .checkpoint import read, shapes_only
 from .digest import sha256_of
 from .search import hub_cache, search
@@ -407,4 +408,4 @@ def _mb(size: int) -> str:
 def _offline() -> bool:
     from huggingface_hub import constants
 
-    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    return constants.HF_HUB_OFFLINE or (variable("HF_HUB_OFFLINE") or "").upper() in ("1", "ON", "YES", "TRUE")

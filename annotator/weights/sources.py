@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import WeightsError
+from ..environment import variable
 from .digest import file_state, joint_digest
 
 # Names that every repository uses: outside a repository's own folder they say nothing about the content.
@@ -188,4 +188,4 @@ def named_settings(path: Path, wanted: Collection[str], without_effect: Collecti
 
 def endpoint() -> str:
     """The address of the Hugging Face Hub, or of the mirror that HF_ENDPOINT names; no slash at its end."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return (variable("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from archive import ROOT, unpack
 
 
 def comfyui_checkouts() -> list[Path]:
@@ -26,7 +26,7 @@ def comfyui_checkouts() -> list[Path]:
 
 
 class ComfyUI:
-    """A running ComfyUI server with this pack linked into its custom_nodes.
+    """A running ComfyUI server with this pack in its custom_nodes, as the registry hands it out.
 
     folder: what the pack's folder is called there; with spaces and dots, for the pack may rely on no importable name.
     """
@@ -35,7 +35,7 @@ class ComfyUI:
         self.checkout, self.base = checkout, base
         for name in ("custom_nodes", "input", "output", "models", "user"):
             (base / name).mkdir(parents=True)
-        (base / "custom_nodes" / folder).symlink_to(ROOT)
+        unpack(base / "custom_nodes" / folder)
         (base / "custom_nodes" / "stand_ins").symlink_to(ROOT / "tests" / "stand_ins")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path, PureWindowsPath
 
 import pytest
+
+from archive import publish_check, unpack
 
 ROOT = Path(__file__).parents[1]
 if sys.version_info >= (3, 11):
@@ -18,25 +19,19 @@ else:
 
 
 def packed():
-    """The tracked files that .comfyignore lets through."""
-    lines = (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines()
-    ignored = [line for line in lines if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[\w.]+/", line) and (ROOT / line).is_dir() for line in ignored), ignored
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if listed.returncode:
+    """The files of the registry's archive."""
+    try:
+        return publish_check().packed()
+    except (subprocess.CalledProcessError, FileNotFoundError):
         pytest.skip("not a git checkout")
-    names = [name for name in listed.stdout.decode().split("\0") if name]
-    return [name for name in names if not name.startswith(tuple(ignored))]
 
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
     """The packed files in a folder with spaces and dots in its name."""
     folder = tmp_path_factory.mktemp("custom_nodes") / "comfy fathom.v0.1 (copy)"
-    for name in packed():
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    packed()
+    unpack(folder)
     return folder
 
 
@@ -52,7 +47,7 @@ def test_the_pack_is_complete_and_small(pack):
         "LICENSE",
     ):
         assert (pack / name).exists(), name
-    assert not (pack / "tests").exists() and not (pack / "training").exists()
+    assert not any((pack / name).exists() for name in ("tests", "training", "mass", "cli", "docs", "scripts"))
     assert sum(p.stat().st_size for p in pack.rglob("*") if p.is_file()) < 16e6
 
 
@@ -116,7 +111,6 @@ def test_the_registrys_table_is_complete():
     assert comfy["requires-comfyui"].removeprefix(">=") in (ROOT / "README.md").read_text(encoding="utf-8")
     address = project["urls"]["Repository"].replace("github.com", "raw.githubusercontent.com") + "/main/"
     assert comfy["Icon"].startswith(address) and (ROOT / comfy["Icon"].removeprefix(address)).is_file()
-    assert all((ROOT / path).exists() for path in comfy["includes"])
 
 
 def test_names_of_files_are_legal_on_windows():

@@ -513,3 +513,12 @@ ESTIMATORS: tuple[Estimator, ...] = (
         targets=_LIGHTING,
     ),
 )
+
+
+def of_repository(repository: str, like: str) -> Estimator:
+    """The estimator `like`, "marigold-depth" or "marigold-normals", with the weights of another repository of the same
+    layout, such as an earlier version. It is no estimator of the registry: nothing is known of its files beforehand."""
+    known = next(e for e in ESTIMATORS if e.id == like)
+    name = repository.rpartition("/")[2]
+    licence = Licence("not stated", None, f"https://huggingface.co/{repository}")
+    return replace(known, id=name, name=name, licence=licence, sources=_sources(repository))

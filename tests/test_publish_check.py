@@ -6,7 +6,6 @@ import subprocess
 import zipfile
 
 import pytest
-
 from archive import ROOT, publish_check
 
 script = publish_check()

@@ -16,12 +16,14 @@ from . import (
     inspector,
     instances,
     one_pass,
+    preset,
     regions,
     sensors,
 )
 
 NODES: tuple[type, ...] = (
     *estimate.NODES,
+    *preset.NODES,
     *depth_io.NODES,
     *depth_tools.NODES,
     *inspector.NODES,

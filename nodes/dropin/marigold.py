@@ -171,10 +171,17 @@ class RunFirstMarigold(DropIn):
         seed: Any = 123,
         denoise_steps: Any = 10,
         n_repeat: Any = 10,
+        regularizer_strength: Any = 0.02,
+        reduction_method: Any = "median",
+        max_iter: Any = 5,
+        tol: Any = 1e-3,
         invert: Any = True,
+        keep_model_loaded: Any = True,
+        n_repeat_batch_size: Any = 2,
+        use_fp16: Any = True,
+        scheduler: Any = "DDIMScheduler",
         normalize: Any = True,
         model: Any = "Marigold",
-        **_: Any,
     ) -> tuple[Tensor]:
         if (name := "Marigold" if model is None else model) not in self.MODELS:
             raise SettingError(f"model must be one of {', '.join(self.MODELS)}, got {model!r}.")

@@ -4,11 +4,11 @@
 |---|---|
 | FATHOM_MODELS | folders of model files outside ComfyUI, joined as in PATH |
 | FATHOM_BUNDLES | where bundles are kept |
-| FATHOM_ANSWER_FOR_AUX, FATHOM_BUNDLE_SPACE, FATHOM_KEEP_LOADED, FATHOM_NODE_PREVIEWS, FATHOM_PRECISION, ... | what a setting of ComfyUI's panel decides, before it: `host.setting` |
+| FATHOM_PRECISION, FATHOM_KEEP_LOADED and the like | a setting of ComfyUI's panel, before it: `host.setting` |
 | HF_ENDPOINT, HF_HUB_OFFLINE | as huggingface_hub reads them, also when they are set after its import |
 | AUX_ANNOTATOR_CKPTS_PATH | where comfyui_controlnet_aux keeps its files |
 | XDG_CACHE_HOME, LOCALAPPDATA | the user's cache folder |
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ NODES: tuple[type, ...] = (
     *bundle.NODES,
     *one_pass.NODES,
 )
-_DROP_INS = dropin.free(host.holds_node)
+_FREE = dropin.free(host.holds_node)
+_OFFERED = dropin.offer(_FREE)  # ComfyUI's editor replaces ids that are not registered, and those alone
+_DROP_INS = {id: node for id, node in _FREE.items() if id not in _OFFERED}
 
 NODE_CLASS_MAPPINGS: dict[str, type] = {**{node.__name__: node for node in NODES}, **_DROP_INS}
 NODE_DISPLAY_NAME_MAPPINGS = {id: vars(node)["DISPLAY_NAME"] for id, node in NODE_CLASS_MAPPINGS.items()}
@@ -43,3 +45,4 @@ WEB_DIRECTORY = "./web"
 
 host.register_folders()
 host.serve_web(Path(__file__).parents[1])
+dropin.follow()

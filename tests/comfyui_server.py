@@ -10,11 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from archive import ROOT, unpack
 
 
@@ -29,14 +29,18 @@ class ComfyUI:
     """A running ComfyUI server with this pack in its custom_nodes, as the registry hands it out.
 
     folder: what the pack's folder is called there; with spaces and dots, for the pack may rely on no importable name.
+    packs: further packs, {folder there: folder in tests}.
     """
 
-    def __init__(self, checkout: Path, base: Path, folder: str = "fathom 0.1 test") -> None:
+    def __init__(
+        self, checkout: Path, base: Path, folder: str = "fathom 0.1 test", packs: Mapping[str, str] | None = None
+    ) -> None:
         self.checkout, self.base = checkout, base
         for name in ("custom_nodes", "input", "output", "models", "user"):
             (base / name).mkdir(parents=True)
         unpack(base / "custom_nodes" / folder)
-        (base / "custom_nodes" / "stand_ins").symlink_to(ROOT / "tests" / "stand_ins")
+        for name, source in {"stand_ins": "stand_ins", **(packs or {})}.items():
+            (base / "custom_nodes" / name).symlink_to(ROOT / "tests" / source)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

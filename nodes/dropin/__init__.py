@@ -14,17 +14,18 @@ from collections.abc import Callable
 from . import controlnet_aux, depth_anything_3, depth_anything_v2, marigold, video_depth_anything
 from .base import DropIn
 from .controlnet_aux import PREPROCESSORS
+from .replacements import PREFIX, offer
+from .takeover import follow
 
-__all__ = ["DROP_INS", "PREPROCESSORS", "DropIn", "free"]
+__all__ = ["DROP_INS", "PREPROCESSORS", "DropIn", "follow", "free", "offer"]
 
-_PREFIX = "Inference_Core_"
 _AUX = {**PREPROCESSORS, **controlnet_aux.OTHERS}
 
 DROP_INS: dict[str, type[DropIn]] = {
     **_AUX,
     **controlnet_aux.FORKS,
     **controlnet_aux.SIZES,
-    **{_PREFIX + id: node for id, node in _AUX.items()},
+    **{PREFIX + id: node for id, node in _AUX.items()},
     **depth_anything_v2.NODES,
     **marigold.NODES,
     **video_depth_anything.NODES,

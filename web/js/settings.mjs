@@ -38,4 +38,12 @@ export const settings = [
     type: "boolean",
     defaultValue: true,
   },
+  {
+    id: /** @type {any} */ ("Fathom.AnswerForAux"),
+    category: ["Fathom", "Old graphs", "AnswerForAux"],
+    name: "Answer in place of comfyui_controlnet_aux",
+    tooltip: "Its depth, normal and segmentation nodes run on Fathom, from the next run on. Off: they are its own again. The environment variable FATHOM_ANSWER_FOR_AUX goes first.",
+    type: "boolean",
+    defaultValue: false,
+  },
 ];

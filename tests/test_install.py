@@ -8,7 +8,6 @@ import sys
 from pathlib import Path, PureWindowsPath
 
 import pytest
-
 from archive import publish_check, unpack
 
 ROOT = Path(__file__).parents[1]

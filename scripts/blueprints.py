@@ -227,6 +227,19 @@ def film_without_flicker(to: Blueprint) -> None:
     to.give("depth", made["depth"])
 
 
+def nearest_face(to: Blueprint) -> None:
+    """A mask and the box of the face that is closest."""
+    faces = to.add("FathomFindFaces")
+    depth = to.add("FathomEstimateDepth", estimator="depth-anything-v2-small", resolution=0)
+    pick = to.add("FathomPick", instances=faces["instances"], depth=depth["depth"], by="depth")
+    to.take("image", (faces, "image"), (depth, "image"))
+    to.take("estimator", (depth, "estimator"))
+    to.take("score", (faces, "score"))
+    to.take("rank", (pick, "rank"))
+    to.give("mask", pick["mask"])
+    to.give("box", pick["box"])
+
+
 BLUEPRINTS: dict[str, Callable[[Blueprint], None]] = {
     "Depth for ControlNet (Fathom)": depth_for_controlnet,
     "Normals for ControlNet (Fathom)": normals_for_controlnet,
@@ -234,6 +247,7 @@ BLUEPRINTS: dict[str, Callable[[Blueprint], None]] = {
     "Subject with Soft Depth (Fathom)": subject_with_soft_depth,
     "Fog and Lens Blur (Fathom)": fog_and_lens_blur,
     "Film without Flicker (Fathom)": film_without_flicker,
+    "Nearest Face (Fathom)": nearest_face,
 }
 
 

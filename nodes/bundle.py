@@ -114,8 +114,9 @@ class FathomBundle(Node):
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
         def pick(produces: str, default: str) -> tuple[list[str], dict[str, Any]]:
-            listed, options = choice(ids(produces), default)
-            return [NONE, *listed], options
+            listed = ids(produces)
+            _, options = choice(listed, listed[0] if default == NONE else default)
+            return [NONE, *listed], {**options, "default": default}
 
         return {
             "required": {

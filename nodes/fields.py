@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, get_args
 
 from ..annotator import host
-from ..annotator.estimator import Option
+from ..annotator.estimator import Estimator, Option
+from ..annotator.weights import places
 from ..models import estimators
 from ..signals import Depth
 from ..signals.depth import to_metric
@@ -15,6 +18,9 @@ from ..signals.intrinsics import ColourSpace
 from ..signals.normals import NormalConvention
 from ..tools.depth_field import Space
 from .base import Node
+
+# Seconds for which a look at the disk holds.
+_LOOKED_AT_EVERY = 10
 
 DEPTH_CATEGORY = "ControlNet Preprocessors/Normal and Depth Estimators"
 SEGMENTATION_CATEGORY = "ControlNet Preprocessors/Semantic Segmentation"
@@ -117,11 +123,44 @@ def resolution(default: int = 512) -> tuple[str, dict[str, Any]]:
 
 
 def choice(ids: Iterable[str], default: str) -> tuple[list[str], dict[str, Any]]:
-    """A drop-down of estimators whose tooltip tells what each is good at and its licence."""
+    """A drop-down of estimators. Its tooltip tells of the default; "estimators" holds of every one what the front end
+    shows of the one that is chosen and in its list: about, licence, size in bytes, whether it is on this machine."""
     listed = list(ids)
     every = estimators()
-    lines = [f"{id}: {every[id].about} Licence: {every[id].licence}." for id in listed]
-    return listed, {"default": default, "tooltip": "\n".join(lines)}
+    chosen = every[default]
+    tooltip = (
+        f"{default}: {chosen.about} Licence: {chosen.licence}.\n"
+        "The list at the foot of the node tells the same of all, and what has to be fetched."
+    )
+    return listed, {"default": default, "tooltip": tooltip, "estimators": {id: _told(every[id]) for id in listed}}
+
+
+def _told(estimator: Estimator) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "about": estimator.about,
+        "licence": str(estimator.licence),
+        "commercial": estimator.licence.commercial,
+    }
+    if estimator.embedded is not None:
+        return {**told, "here": True, "preview": True}
+    source = estimator.sources[0]
+    sizes = [source.size, *(pin[1] for pin in source.pins.values())]
+    published = sum(size for size in sizes if size) if source.size else 0
+    return {
+        **told,
+        # Only where somebody sees it: looking into the hub's cache imports its library.
+        "here": host.inside_comfyui() and _on_disk(estimator.id, int(time.monotonic() / _LOOKED_AT_EVERY)),
+        "size": published or estimator.parameters * 4,
+        "url": source.url,
+        "folder": f"models/annotators/{source.folder}",
+    }
+
+
+@lru_cache(maxsize=256)
+def _on_disk(id: str, _moment: int) -> bool:
+    """Whether the weights lie on this machine, looked at once a moment: ComfyUI asks for a node's inputs many times in
+    a run."""
+    return any(True for source in estimators()[id].sources for _ in places(source))
 
 
 class FromFile(Node):

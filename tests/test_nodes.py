@@ -12,7 +12,7 @@ import torch
 
 import fathom
 from fathom import Depth
-from fathom.nodes import NODES, dropin, estimate
+from fathom.nodes import NODES, dropin, estimate, fields
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,10 +104,27 @@ def test_advanced_inputs_stand_last(node):
 
 
 def test_licences_stand_where_the_model_is_chosen():
-    tooltip = inputs(NODES_BY_ID["FathomEstimateDepth"])["estimator"][1]["tooltip"]
-    for id in NODES_BY_ID["FathomEstimateDepth"].INPUT_TYPES()["required"]["estimator"][0]:
-        line = next(part for part in tooltip.splitlines() if part.startswith(f"{id}:"))
-        assert fathom.estimators()[id].licence.name in line
+    for name in ("FathomEstimateDepth", "FathomMiDaSDepth", "FathomBundle"):
+        for listed, told, *_ in inputs(NODES_BY_ID[name]).values():
+            for id in told.get("estimators", ()):
+                assert id in listed and told["estimators"][id]["licence"] == str(fathom.estimators()[id].licence)
+    told = inputs(NODES_BY_ID["FathomEstimateDepth"])["estimator"][1]
+    assert set(told["estimators"]) == set(inputs(NODES_BY_ID["FathomEstimateDepth"])["estimator"][0])
+    assert len(told["tooltip"]) < 400, "a tooltip that is taller than the window shows nothing"
+    assert "preview" in told["tooltip"] and told["estimators"]["fathom-tiny"]["preview"]
+
+
+def test_a_list_tells_what_is_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("FATHOM_MODELS", str(tmp_path))
+    fields._on_disk.cache_clear()
+    told = fields.choice(["leres"], "leres")[1]["estimators"]["leres"]
+    assert told["size"] > 2**20 and told["url"].startswith("https://") and not fields._on_disk("leres", 0)
+    source = fathom.estimators()["leres"].sources[0]
+    path = tmp_path / source.folder / source.file
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert fields._on_disk("leres", 1) and not fields._on_disk("leres", 0)
+    fields._on_disk.cache_clear()
 
 
 def test_estimate_depth_gives_the_picture_and_the_depth(scene):

@@ -11,7 +11,7 @@ hashes on request.
 
 from .checkpoint import Checkpoint, read, shapes_only
 from .fetch import obtain
-from .search import find, resolve
+from .search import find, places, resolve
 from .sources import Found, Source, Stamp, named_settings, read_json
 from .strict import compare, load_strict, wanted
 from .verification import Checked, Verdict, survey, verify
@@ -28,6 +28,7 @@ __all__ = [
     "load_strict",
     "named_settings",
     "obtain",
+    "places",
     "read",
     "read_json",
     "resolve",

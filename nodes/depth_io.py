@@ -12,7 +12,7 @@ from ..signals.files import FORMATS, fingerprint, save_series
 from ..tools import convert
 from ..tools.convert import Even, Meaning, Mode, Near, Quantity, Saved, Unit, Units
 from .base import Node
-from .fields import SCOPE, UNKNOWN, FromFile, advanced, depth_input, metres, number
+from .fields import SCOPE, UNKNOWN, FromFile, advanced, depth_input, input_file, metres, number
 
 CATEGORY = "Fathom/Depth In and Out"
 # The front end rounds to the digits of the step, and scales such as 1/256 and 1/65535 need them all.
@@ -397,13 +397,11 @@ class FathomLoadDepth(FromFile):
     def INPUT_TYPES(cls) -> dict[str, Any]:
         return {
             "required": {
-                "file": (
-                    host.input_files(tuple(dict.fromkeys((*FORMATS.values(), *foreign.SUFFIXES)))),
-                    {
-                        "image_upload": True,
-                        "tooltip": "A file in ComfyUI's input folder: safetensors, npz, PNG, EXR, TIFF, PFM, PGM or "
-                        "npy. PNG can be uploaded here; put other files into the folder.",
-                    },
+                "file": input_file(
+                    tuple(dict.fromkeys((*FORMATS.values(), *foreign.SUFFIXES))),
+                    "A file in ComfyUI's input folder: safetensors, npz, PNG, EXR, TIFF, PFM, PGM or npy. Choose one "
+                    "to upload below, or drop it on the node.",
+                    image_upload=True,
                 ),
             },
             "optional": {

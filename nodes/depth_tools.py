@@ -13,7 +13,7 @@ from ..tools.atmosphere import Spacing
 from ..tools.depth_field import Easing, Shape, Space
 from ..tools.lens_blur import FocusBy
 from .base import Node
-from .fields import IMAGE, PLACE, SCOPE, depth_input, in_metres, metres, number, space
+from .fields import IMAGE, PLACE, SCOPE, depth_input, in_metres, metres, number, picker, space
 
 CATEGORY = "Fathom/Depth Tools"
 
@@ -22,7 +22,7 @@ _PICTURE: dict[str, Any] = {"image": IMAGE, "depth": depth_input("The depth of t
 
 def colour(default: str, tooltip: str) -> tuple[str, dict[str, Any]]:
     """The widget for a colour."""
-    return "STRING", {"default": default, "tooltip": f"{tooltip} Written #rrggbb."}
+    return "STRING", {"default": default, "picker": "colour", "tooltip": f"{tooltip} Written #rrggbb."}
 
 
 class FathomDepthField(Node):
@@ -34,7 +34,17 @@ class FathomDepthField(Node):
         "equal to end the ramp is a hard cut."
     )
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["depth mask", "depth to mask", "depth range", "threshold", "foreground mask", "background mask"]
+    SEARCH_ALIASES = [
+        "matting",
+        "remove background",
+        "subject mask",
+        "depth mask",
+        "depth to mask",
+        "depth range",
+        "threshold",
+        "foreground mask",
+        "background mask",
+    ]
     RETURN_TYPES = ("MASK",)
     RETURN_NAMES = ("mask",)
     OUTPUT_TOOLTIPS = ("The weight of each pixel; black where nothing was measured.",)
@@ -155,7 +165,15 @@ class FathomBlendByDepth(Node):
         "Shows one picture where it is near and another where it is far: isolate a subject, fade into a drawing."
     )
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["composite", "mix by depth", "background replace", "subject isolation", "depth blend"]
+    SEARCH_ALIASES = [
+        "remove background",
+        "matting",
+        "composite",
+        "mix by depth",
+        "background replace",
+        "subject isolation",
+        "depth blend",
+    ]
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
     OUTPUT_TOOLTIPS = ("The blend, at the size of near_image.",)
@@ -315,7 +333,7 @@ class FathomLensBlur(Node):
             },
             "optional": {
                 "mask": ("MASK", {"tooltip": "For focus by mask: the subject."}),
-                "point_x": number(0.5, 0.0, 1.0, 0.01, "For focus by point: 0 = left, 1 = right."),
+                "point_x": picker(number(0.5, 0.0, 1.0, 0.01, "For focus by point: 0 = left, 1 = right."), "point"),
                 "point_y": number(0.5, 0.0, 1.0, 0.01, "For focus by point: 0 = top, 1 = bottom."),
                 "rotation": number(0.0, -360.0, 360.0, 1.0, "Turns the blades, degrees."),
                 "near": metres("closest", "makes the blur of affine depth true, and focus in metres possible."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
@@ -15,6 +16,7 @@ from ..signals import Depth, Intrinsics, Normals, Segmentation, Signal
 from ..signals.field import Scope
 from ..signals.intrinsics import ColourSpace
 from ..signals.normals import NormalConvention
+from ..signals.segmentation import Palette
 from ..tools.contact_sheet import contact_sheet
 from ..tools.legend import legend
 from ..tools.sobel import foreground, sobel_normals
@@ -30,7 +32,9 @@ from .fields import (
     advanced,
     choice,
     option,
+    picker,
     resolution,
+    told,
 )
 
 _DEPTH_OUTPUTS = (
@@ -104,6 +108,9 @@ class FathomEstimateDepth(_DepthNode):
         "depth-anything-v2-small is the one to work with. Models are fetched once, when they first run."
     )
     SEARCH_ALIASES = [
+        "controlnet depth",
+        "depth controlnet",
+        "estimate depth",
         "depth",
         "depth map",
         "depth estimation",
@@ -672,6 +679,15 @@ class FathomOneFormer(_SegmentNode):
         return found.to_image(), found, legend(found)
 
 
+def _classes() -> list[dict[str, str]]:
+    """Every class of the data sets by its first name, and which of them have it."""
+    found: dict[str, list[str]] = {}
+    for title, name in (("ADE20K", "ade20k"), ("COCO", "coco_panoptic")):
+        for every in Palette.named(name).names:
+            found.setdefault(re.split("[,;]", every)[0].strip(), []).append(title)
+    return [{"name": name, "about": ", ".join(sets)} for name, sets in sorted(found.items())]
+
+
 class FathomClassMask(Node):
     """A mask of the classes that are named."""
 
@@ -680,7 +696,15 @@ class FathomClassMask(Node):
         "Makes a mask of the classes you name, such as: person, sky. The legend of the segmentation lists them."
     )
     CATEGORY = SEGMENTATION_CATEGORY
-    SEARCH_ALIASES = ["class mask", "segment mask", "mask by name", "semantic mask"]
+    SEARCH_ALIASES = [
+        "sky mask",
+        "mask by class",
+        "semantic mask",
+        "person mask",
+        "class mask",
+        "segment mask",
+        "mask by name",
+    ]
     RETURN_TYPES = ("MASK",)
     RETURN_NAMES = ("mask",)
     OUTPUT_TOOLTIPS = ("White where any of the classes is.",)
@@ -691,7 +715,7 @@ class FathomClassMask(Node):
         return {
             "required": {
                 "labels": ("FATHOM_SEGMENTATION", {"tooltip": "From Fathom Segment or Fathom OneFormer."}),
-                "classes": ("STRING", {"default": "person", "tooltip": about}),
+                "classes": picker(("STRING", {"default": "person", "tooltip": about}), "classes", classes=_classes()),
             }
         }
 
@@ -717,7 +741,14 @@ class FathomCompareEstimators(Node):
         return {
             "required": {
                 "image": IMAGE,
-                "estimators": ("STRING", {"default": "fathom-tiny, depth-anything-v2-small", "tooltip": about}),
+                "estimators": (
+                    "STRING",
+                    {
+                        "default": "fathom-tiny, depth-anything-v2-small",
+                        "tooltip": about,
+                        "estimators": told(estimators()),
+                    },
+                ),
                 "resolution": resolution(),
             }
         }

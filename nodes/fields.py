@@ -96,6 +96,11 @@ def advanced(spec: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
     return spec[0], {**spec[1], "advanced": True}
 
 
+def picker(spec: tuple[Any, dict[str, Any]], kind: str, **told: Any) -> tuple[Any, dict[str, Any]]:
+    """The widget with a button beside it, in the browser: kind and told as web/js/pickers.mjs knows them."""
+    return spec[0], {**spec[1], "picker": kind, **told}
+
+
 def option(of: Option) -> tuple[Any, dict[str, Any]]:
     """The widget of an estimator's own option."""
     if of.choices:
@@ -116,8 +121,9 @@ def resolution(default: int = 512) -> tuple[str, dict[str, Any]]:
             "min": 0,
             "max": 16384,
             "step": 8,
-            "tooltip": "Short side of the result in pixels; the aspect is kept. 0 = the size of the picture. The "
-            "network works at the nearest size it can, so higher finds finer detail and takes longer.",
+            "tooltip": "Short side of the result in pixels; the aspect is kept. 0 = the size of the picture; a picture "
+            "smaller than this is enlarged. The network works at the nearest size it can, so higher finds finer "
+            "detail and takes longer.",
         },
     )
 
@@ -132,7 +138,13 @@ def choice(ids: Iterable[str], default: str) -> tuple[list[str], dict[str, Any]]
         f"{default}: {chosen.about} Licence: {chosen.licence}.\n"
         "The list at the foot of the node tells the same of all, and what has to be fetched."
     )
-    return listed, {"default": default, "tooltip": tooltip, "estimators": {id: _told(every[id]) for id in listed}}
+    return listed, {"default": default, "tooltip": tooltip, "estimators": told(listed)}
+
+
+def told(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the front end shows of each estimator (web/js/models.mjs, `Model`)."""
+    every = estimators()
+    return {id: _told(every[id]) for id in ids}
 
 
 def _told(estimator: Estimator) -> dict[str, Any]:
@@ -161,6 +173,11 @@ def _on_disk(id: str, _moment: int) -> bool:
     """Whether the weights lie on this machine, looked at once a moment: ComfyUI asks for a node's inputs many times in
     a run."""
     return any(True for source in estimators()[id].sources for _ in places(source))
+
+
+def input_file(suffixes: tuple[str, ...], tooltip: str, **more: Any) -> tuple[list[str], dict[str, Any]]:
+    """A drop-down of the files in ComfyUI's input folder that end in one of `suffixes`, and a button to upload one."""
+    return host.input_files(suffixes), {"tooltip": tooltip, "picker": "upload", "suffixes": list(suffixes), **more}
 
 
 class FromFile(Node):

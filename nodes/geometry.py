@@ -187,7 +187,7 @@ class FathomPointCloud(Node):
         "ComfyUI's 3D preview."
     )
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["point cloud", "ply", "unproject", "depth to 3d", "depth to points"]
+    SEARCH_ALIASES = ["export ply", "point cloud", "ply", "unproject", "depth to 3d", "depth to points"]
     RETURN_TYPES = ("FILE_3D,FILE_3D_PLY,FILE_3D_POINT_CLOUD_ANY", "STRING")
     RETURN_NAMES = ("file", "path")
     OUTPUT_TOOLTIPS = (

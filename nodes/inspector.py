@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from ..annotator import host
 from ..signals import Depth
-from ..signals.thumbnail import SIDE, thumbnails
+from ..signals.thumbnail import SIDE, jpeg, thumbnails
 from ..tools import inspection
 from .base import Node
 from .fields import PLACE, SCOPE, depth_input, number, space
@@ -80,7 +82,8 @@ class FathomDepthInspector(Node):
                         "default": 0,
                         "min": 0,
                         "max": 100000,
-                        "tooltip": "Which picture of a batch is looked at, from 0. The mask is made for all.",
+                        "tooltip": "Which picture of a batch is seen first, from 0; the arrows above the picture step "
+                        "through all of them. The mask is made for all.",
                         "advanced": True,
                     },
                 ),
@@ -107,11 +110,23 @@ class FathomDepthInspector(Node):
         folder = host.temp_folder()
         if folder is None:
             return {"ui": {}, "result": result}
+        if len(depth) > 1:
+            values, told["frames"], (told["width"], told["height"]) = inspection.film_samples(depth, scope, SIDE)
         told["values"] = host.save_temp(values, folder, ".bin")
+        # What a link decided, the browser cannot read off the widgets.
+        told["chosen"] = {"near": near, "far": far, "focus": focus, "softness": softness}
         if image is not None:
-            at = picture if picture < len(image) else -1
-            told["photo"] = host.save_temp(thumbnails(image[at][None])[0], folder)
+            shown = [place for place, *_ in told.get("frames", [(picture,)])]
+            told["photos"], told["photo"] = _photos(image, shown, folder)
         return {"ui": {"fathom_depth": [told]}, "result": result}
+
+
+def _photos(image: Any, shown: list[int], folder: Path) -> tuple[list[int], dict[str, str]]:
+    """One file with a small JPEG for each of the places `shown`, and where in it each ends. A single picture, or the
+    last one, stands for places that the batch does not have."""
+    one = len(image) == 1
+    jpegs = [jpeg(thumbnails(image[min(at, len(image) - 1)][None])[0]) for at in (shown[:1] if one else shown)]
+    return list(accumulate(len(part) for part in jpegs)), host.save_temp(b"".join(jpegs), folder, ".bin")
 
 
 NODES = (FathomDepthInspector,)

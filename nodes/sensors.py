@@ -11,7 +11,7 @@ from ..annotator.pictures import as_pixels
 from ..signals import Depth
 from ..tools import intrinsics_files, phones, rgbd, stereo
 from .base import Node
-from .fields import FromFile, advanced, number
+from .fields import FromFile, advanced, input_file, number
 
 CATEGORY = "Fathom/Depth Sources"
 
@@ -29,7 +29,7 @@ FOCAL: tuple[str, dict[str, Any]] = (
 
 def _file(suffixes: tuple[str, ...]) -> tuple[list[str], dict[str, Any]]:
     kinds = ", ".join(suffixes)
-    return host.input_files(suffixes), {"tooltip": f"A file ({kinds}) in ComfyUI's input folder."}
+    return input_file(suffixes, f"A file ({kinds}) in ComfyUI's input folder. Choose one to upload, or drop it here.")
 
 
 NONE = "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import torch
@@ -27,6 +28,15 @@ def thumbnails(result: Any, side: int = SIDE, most: int = MOST) -> list[Tensor]:
     if not isinstance(result, (Tensor, Signal)):
         return []
     return [_small(_picture(result, i), side) for i in _evenly(len(result), most)]
+
+
+def jpeg(picture: Tensor) -> bytes:
+    """A picture, uint8 (h,w,3) on the CPU, as the bytes of a JPEG file."""
+    from PIL import Image
+
+    file = BytesIO()
+    Image.fromarray(picture.numpy()).save(file, "JPEG", quality=90)
+    return file.getvalue()
 
 
 def _evenly(count: int, most: int) -> list[int]:

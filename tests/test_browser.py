@@ -1,7 +1,7 @@
 """The pack in a real browser: real ComfyUIs, their real front ends, both node renderers.
 
-    pytest -m browser
-    FATHOM_SCREENSHOTS=docs/images pytest -m browser    # takes README's pictures anew
+pytest -m browser
+FATHOM_SCREENSHOTS=docs/images pytest -m browser    # takes README's pictures anew
 """
 
 from __future__ import annotations
@@ -289,7 +289,7 @@ def test_saved_and_loaded_again_it_is_as_it_was(front):
     front.run()
     front.inspected()
     drag(front, HISTOGRAM, (0.25, 0.4), (0.4, 0.4), (0.6, 0.4))
-    front.page.get_by_role("button", name="Before | after").click()
+    front.page.get_by_role("button", name="Before / after").click()
     drag(front, STAGE, (0.5, 0.5), (0.3, 0.5))
     front.page.wait_for_timeout(200)
     if front.renderer == "nodes":
@@ -301,7 +301,7 @@ def test_saved_and_loaded_again_it_is_as_it_was(front):
     front.ready()
     front.inspected()
     assert front.widgets() == before
-    assert front.page.get_by_role("button", name="Before | after").get_attribute("aria-pressed") == "true"
+    assert front.page.get_by_role("button", name="Before / after").get_attribute("aria-pressed") == "true"
     again = front.picture(STAGE)
     assert again.shape == shown.shape and np.abs(again - shown).mean() < 8
 

@@ -12,7 +12,7 @@ from fathom.annotator import host
 from fathom.nodes import NODE_CLASS_MAPPINGS
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.field import percentiles
-from fathom.tools.inspection import PALETTES, depth_band, depth_samples, false_colour
+from fathom.tools.inspection import PALETTES, depth_band, depth_samples, false_colour, film_samples
 
 
 @pytest.fixture
@@ -95,6 +95,16 @@ def test_a_large_depth_is_sampled_not_blended():
     assert np.isnan(seen[:128]).all() and set(np.unique(seen[128:])) <= {0.0, 1.0}
 
 
+def test_a_film_is_sent_smaller_so_that_it_fits():
+    depth = Depth(torch.rand(40, 60, 80), "ordinal")
+    sent, frames, (width, height) = film_samples(depth, side=80, most=40 * 30 * 40 * 4)
+    assert (len(frames), width, height) == (40, 40, 30) and len(sent) == 40 * 30 * 40 * 4
+    sent, frames, (width, height) = film_samples(depth, side=80, most=10 * 12 * 16 * 4)
+    assert [frames[i][0] for i in (0, -1)] == [0, 39] and (len(frames), width, height) == (10, 16, 12)
+    third = np.frombuffer(sent, "<f4").reshape(10, 12, 16)[3]
+    assert np.isin(third, depth.values[frames[3][0]].numpy()).all()
+
+
 def test_a_picture_that_is_not_there(ramp):
     with pytest.raises(SettingError, match="0 to 1"):
         depth_samples(ramp, 2)
@@ -109,8 +119,11 @@ def test_the_node_hands_the_depth_on_and_sends_files(ramp, tmp_path, monkeypatch
     assert depth is ramp and numbers == [0.5, 0.75, 0.25]
     assert torch.equal(mask, depth_band(ramp, 0.75, 0.25)) and torch.equal(coloured, false_colour(ramp))
     (told,) = made["ui"]["fathom_depth"]
-    assert (tmp_path / told["values"]["filename"]).stat().st_size == 4 * told["width"] * told["height"]
-    assert (tmp_path / told["photo"]["filename"]).is_file()
+    assert told["chosen"] == {"near": 0.75, "far": 0.25, "focus": 0.5, "softness": 0.0}
+    sent = np.fromfile(tmp_path / told["values"]["filename"], "<f4").reshape(2, told["height"], told["width"])
+    assert np.array_equal(sent, ramp.values.numpy()), "every picture of the batch is there to step through"
+    assert [frame[:3] for frame in told["frames"]] == [(0, 0, 10), (1, 0, 20)]
+    assert told["photos"] == [(tmp_path / told["photo"]["filename"]).stat().st_size], "one photo stands for all"
     assert len(made["ui"]["images"]) == 2, "the plain preview, where the widget cannot be had"
 
 

@@ -1,4 +1,4 @@
-"""The front end's files: one entry, nothing fetched from elsewhere, nothing built that has no source."""
+"""The front end's files: one entry, nothing fetched from elsewhere, nothing but its own source."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from fathom.annotator import host
 
 ROOT = Path(__file__).parents[1]
 JS = ROOT / "web" / "js"
-OWN = sorted(p for p in [*JS.glob("*js"), *(ROOT / "frontend" / "src").glob("*.js")] if p.name != "cloud.mjs")
+OWN = sorted(JS.glob("*js"))
 
 
 def test_comfyui_finds_one_entry():
     # It loads every .js file below the folder by itself.
     assert [p.relative_to(JS).as_posix() for p in (ROOT / "web").rglob("*.js")] == ["fathom.js"]
     assert "registerExtension" in (JS / "fathom.js").read_text(encoding="utf-8")
-    assert not [p for p in JS.glob("*.mjs") if p.name != "cloud.mjs" and "registerExtension" in p.read_text("utf-8")]
+    assert not [p for p in JS.glob("*.mjs") if "registerExtension" in p.read_text("utf-8")]
 
 
 @pytest.mark.parametrize("path", OWN, ids=lambda p: p.name)
@@ -46,17 +46,24 @@ def test_modules_are_valid(path, tmp_path):
     assert subprocess.run(["node", "--check", copy], capture_output=True).returncode == 0
 
 
-def test_the_bundle_has_its_sources_its_versions_and_its_licence():
+def test_everything_is_source_that_can_be_read():
+    assert {p.suffix for p in JS.iterdir()} <= {".js", ".mjs"}, "nothing of others is carried along"
+    for path in OWN:
+        assert max(map(len, path.read_text(encoding="utf-8").splitlines())) < 200, f"{path.name} is minified"
     package = json.loads((ROOT / "frontend" / "package.json").read_text(encoding="utf-8"))
     lock = json.loads((ROOT / "frontend" / "package-lock.json").read_text(encoding="utf-8"))
-    assert lock["packages"][""]["dependencies"] == package["dependencies"]
+    assert "dependencies" not in package and lock["packages"][""]["devDependencies"] == package["devDependencies"]
     assert not [name for name, entry in lock["packages"].items() if "resolved" in entry], "no registry is named"
-    bundle = (JS / "cloud.mjs").read_text(encoding="utf-8")
-    assert bundle.startswith("// @ts-nocheck\n// Built from frontend/src/cloud.js")
-    assert "SPDX-License-Identifier: MIT" in bundle[:400]
-    assert "MIT License" in (JS / "THREE-LICENSE.txt").read_text(encoding="utf-8")
-    revision = package["dependencies"]["three"].split(".")[1]
-    assert f'"{revision}"' in bundle, "three.js has another version than package.json says: npm run build"
+
+
+def test_the_words_of_the_front_end_are_there_in_every_language():
+    text = (JS / "words.mjs").read_text(encoding="utf-8")
+    words = dict(re.findall(r'^  (\w+): "([^"]+)",$', text, re.MULTILINE))
+    used = {w for p in OWN for w in re.findall(r'say\("(\w+)"\)', p.read_text(encoding="utf-8"))}
+    assert len(words) > 30 and used <= set(words)
+    for folder in (ROOT / "locales").iterdir():
+        told = json.loads((folder / "main.json").read_text(encoding="utf-8"))["fathom"]
+        assert told == words if folder.name == "en" else told.keys() == words.keys(), folder.name
 
 
 @pytest.mark.parametrize(("folder", "served"), [("fathom", {}), ("a b", {"comfy-fathom": "web"})])

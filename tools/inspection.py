@@ -76,26 +76,66 @@ def depth_samples(
         raise SettingError(f"picture must be 0 to {len(depth) - 1} for this batch of {len(depth)}, got {picture}.")
     low, high = (float(end[picture]) for end in percentiles(depth.values, (0.0, 100.0), depth.valid, scope))
     one = nth_depth(depth, picture)
+    values = _sampled(one, side)
     height, width = one.values.shape[1:]
-    values = one.values[0] if one.valid is None else one.values[0].masked_fill(~one.valid[0], torch.nan)
-    scale = min(1.0, side / max(height, width))
-    rows, columns = (_spread(n, max(1, round(n * scale)), values.device) for n in (height, width))
-    values = values[rows][:, columns].cpu()
-    focal = None if one.focal is None else float(torch.as_tensor(one.focal).reshape(-1)[0]) * len(columns) / width
     told = {
-        "width": len(columns),
-        "height": len(rows),
+        "width": values.shape[1],
+        "height": values.shape[0],
         "full": [width, height],
         "kind": depth.kind,
         "unit": depth.unit,
         "source": depth.source,
         "low": low,
         "high": high,
-        "focal": focal,
+        "focal": _sampled_focal(one, values.shape[1]),
         "picture": picture,
         "pictures": len(depth),
     }
-    return values.contiguous().numpy().astype("<f4").tobytes(), told
+    return _bytes(values), told
+
+
+def film_samples(
+    depth: Depth, scope: str = "image", side: int = 512, most: int = 2**26
+) -> tuple[bytes, list[tuple[int, float, float, float | None]], tuple[int, int]]:
+    """The pictures of a batch for the browser, one after the other, each as in `depth_samples`.
+
+    most: bytes for all of them. They are sent smaller so that they fit, down to a fifth of `side`; of still more
+    pictures some are taken, evenly. Returns the values, (place in the batch, low, high, focal) of each picture that is
+    sent, and its (width, height).
+    """
+    height, width = depth.values.shape[1:]
+    scale = min(1.0, side / max(height, width))
+    room = most / (4 * height * width * scale**2 * len(depth))
+    side = max(side // 5, int(side * min(1.0, room**0.5)))
+    lows, highs = percentiles(depth.values, (0.0, 100.0), depth.valid, scope)
+    first = _sampled(nth_depth(depth, 0), side)
+    count = max(1, min(len(depth), most // (4 * first.numel())))
+    parts, told = [], []
+    for place in (round(i * (len(depth) - 1) / max(1, count - 1)) for i in range(count)):
+        one = nth_depth(depth, place)
+        parts.append(_bytes(_sampled(one, side)))
+        told.append((place, float(lows[place]), float(highs[place]), _sampled_focal(one, first.shape[1])))
+    return b"".join(parts), told, (first.shape[1], first.shape[0])
+
+
+def _sampled(one: Depth, side: int) -> Tensor:
+    """Values (h,w) of one picture, NaN where not valid: single pixels, so that every value is one that is there."""
+    height, width = one.values.shape[1:]
+    values = one.values[0] if one.valid is None else one.values[0].masked_fill(~one.valid[0], torch.nan)
+    scale = min(1.0, side / max(height, width))
+    rows, columns = (_spread(n, max(1, round(n * scale)), values.device) for n in (height, width))
+    return values[rows][:, columns].cpu()
+
+
+def _sampled_focal(one: Depth, width: int) -> float | None:
+    """The focal length across in pixels of a picture sampled to `width`."""
+    if one.focal is None:
+        return None
+    return float(torch.as_tensor(one.focal).reshape(-1)[0]) * width / one.values.shape[2]
+
+
+def _bytes(values: Tensor) -> bytes:
+    return values.contiguous().numpy().astype("<f4").tobytes()
 
 
 def _spread(count: int, wanted: int, device: torch.device) -> Tensor:

@@ -7,7 +7,12 @@ import { app as comfyApp } from "../../../scripts/app.js";
 // @ts-expect-error served by ComfyUI
 import { api as comfyApi } from "../../../scripts/api.js";
 import { attachInspector } from "./inspector.mjs";
+import { attachModels, tellMissing } from "./models.mjs";
+import { attachPickers } from "./pickers.mjs";
+import { dropLivePreviews } from "./previews.mjs";
 import { settings } from "./settings.mjs";
+import { colourSockets } from "./sockets.mjs";
+import { learn } from "./words.mjs";
 
 /** @type {import("@comfyorg/comfyui-frontend-types").ComfyApp} */
 const app = comfyApp;
@@ -20,7 +25,17 @@ if (!loaded)
   app.registerExtension({
     name: "Fathom",
     settings,
+    async init() {
+      await learn(app, api);
+      dropLivePreviews(app, api);
+      tellMissing(app, api);
+    },
+    setup: () => colourSockets(app),
+    afterConfigureGraph: () => colourSockets(app),
     nodeCreated(node) {
+      if (!node.comfyClass?.startsWith("Fathom")) return;
+      attachModels(node, app);
+      attachPickers(node, app, api);
       if (node.comfyClass === "FathomDepthInspector") attachInspector(node, app, api);
     },
   });

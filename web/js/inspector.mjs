@@ -3,20 +3,34 @@
 // point cloud. It reads and writes the node's own widgets, so a graph means the same with and without it.
 
 import { Depth, colourTable } from "./depth.mjs";
+import { holder } from "./graph.mjs";
+import { say } from "./words.mjs";
 
 /** @typedef {import("@comfyorg/comfyui-frontend-types").ComfyApp} ComfyApp */
 /** @typedef {import("@comfyorg/comfyui-frontend-types").ComfyApi} ComfyApi */
 /** @typedef {import("./depth.mjs").Told} Told */
 /** @typedef {import("./depth.mjs").FileName} FileName */
 /** @typedef {import("./depth.mjs").Space} Space */
-/** @typedef {"depth" | "compare" | "points"} View */
-/** @typedef {{view: View, split: number, told: Told | null}} Kept */
+/** @typedef {import("./depth.mjs").Band} Band */
+/** @typedef {{across: number, down: number}} Spot shares of the picture */
+/** @typedef {"depth" | "mask" | "compare" | "points"} View */
+/** @typedef {{view: View, split: number, told: Told | null, frame: number, spot: Spot | null}} Kept */
 
 const BINS = 128;
 const MIN_HEIGHT = 340;
 /** Pixels of the histogram within which an end of the band is taken hold of. */
 const REACH = 7;
 const PROPERTY = "fathom_inspector";
+/** What a key moves the band's ends or the focus by, as a share of the axis. */
+const STEP = 0.01;
+const VIEWS = /** @type {View[]} */ (["depth", "mask", "compare", "points"]);
+
+/**
+ * What the last run told each inspector, by workflow, graph and node. Undo puts the graph back to how it was, and may
+ * know of no run; the depth is still there.
+ * @type {Map<string, Told>}
+ */
+const lastTold = new Map();
 
 const STYLE = `
 .fathom-inspector { display: flex; flex-direction: column; gap: 4px; box-sizing: border-box; width: 100%; height: 100%;
@@ -34,6 +48,10 @@ const STYLE = `
 .fathom-inspector section > p { display: flex; align-items: center; justify-content: center; margin: 0; padding: 12px;
   box-sizing: border-box; text-align: center; color: #bbb; pointer-events: none; }
 .fathom-inspector .fathom-histogram { flex: 0 0 92px; width: 100%; height: 92px; touch-action: none; cursor: ew-resize; }
+.fathom-inspector canvas:focus-visible { outline: 2px solid var(--p-primary-color, #0b8ce9); outline-offset: -2px; }
+.fathom-inspector .fathom-frames { display: flex; align-items: center; }
+.fathom-inspector .fathom-frames button { padding: 2px 6px; }
+.fathom-inspector .fathom-frames span { padding: 0 4px; font-variant-numeric: tabular-nums; }
 .fathom-inspector [hidden] { display: none; }
 `;
 
@@ -66,6 +84,11 @@ class Inspector {
     this.coloured = null;
     /** @type {Uint32Array | null} */
     this.counts = null;
+    /** The file that is here, for all pictures of a batch. @type {{name: string, values: ArrayBuffer, photos: ArrayBuffer | null} | null} */
+    this.file = null;
+    /** @type {{focus: number, spot: Spot | null} | null} where the focus is, where nobody clicked */
+    this.mark = null;
+    this.shown = "";
     /** @type {{resize(): void, colour(rgba: Uint8ClampedArray): void, dispose(): void} | null} */
     this.cloud = null;
     this.frame = 0;
@@ -80,6 +103,8 @@ class Inspector {
     this.space3d = document.createElement("div");
     this.message = document.createElement("p");
     this.histogram = document.createElement("canvas");
+    this.frames = document.createElement("div");
+    this.counter = document.createElement("span");
     /** @type {Map<View, HTMLButtonElement>} */
     this.buttons = new Map();
     this.build();
@@ -106,25 +131,31 @@ class Inspector {
     const style = document.createElement("style");
     style.textContent = STYLE;
     const bar = document.createElement("nav");
-    for (const [view, text, title] of /** @type {[View, string, string][]} */ ([
-      ["depth", "Depth", "Click the picture to set the focus"],
-      ["compare", "Before | after", "Drag to wipe between the photo and its depth"],
-      ["points", "Points", "Drag to turn the point cloud, scroll to come closer"],
-    ])) {
+    for (const view of VIEWS) {
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = text;
-      button.title = title;
+      button.textContent = say(view);
+      button.title = say(`${view}Hint`);
       button.dataset.view = view;
       this.on(button, "click", () => this.keep({ view }));
       this.buttons.set(view, button);
       bar.append(button);
     }
+    this.frames.className = "fathom-frames";
+    this.frames.hidden = true;
+    this.frames.append(this.stepper("◀", say("previous"), -1), this.counter, this.stepper("▶", say("next"), 1));
+    bar.append(this.frames);
     bar.append(this.readout);
 
     const stage = document.createElement("section");
     stage.append(this.canvas, this.space3d, this.message);
     this.histogram.className = "fathom-histogram";
+    this.canvas.tabIndex = this.histogram.tabIndex = 0;
+    this.canvas.setAttribute("role", "img");
+    this.canvas.setAttribute("aria-label", say("pictureKeys"));
+    this.histogram.setAttribute("role", "slider");
+    this.histogram.setAttribute("aria-label", say("histogramKeys"));
+    this.histogram.title = say("dragHint");
     this.root.append(style, bar, stage, this.histogram);
 
     // The graph must not drag the node, pan or open its menu while the widget is used.
@@ -136,6 +167,19 @@ class Inspector {
     this.on(this.canvas, "pointerleave", () => this.tell(null));
     this.on(this.canvas, "pointerdown", (event) => this.press(event));
     this.on(this.histogram, "pointerdown", (event) => this.sweep(event));
+    this.on(this.canvas, "keydown", (event) => this.key(event, event.shiftKey ? null : "focus"));
+    this.on(this.histogram, "keydown", (event) => this.key(event, event.shiftKey ? "far" : "near"));
+  }
+
+  /** A button that steps through the pictures of a batch. @param {string} text @param {string} title @param {number} by */
+  stepper(text, title, by) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = text;
+    button.title = title;
+    button.setAttribute("aria-label", title);
+    this.on(button, "click", () => this.step(by));
+    return button;
   }
 
   /**
@@ -166,7 +210,11 @@ class Inspector {
     };
     chain("onExecuted", (output) => {
       const told = output?.fathom_depth?.[0];
-      if (told) this.keep({ told });
+      if (!told) return;
+      lastTold.set(this.name, told);
+      // Where a batch was looked at, there the next one is, unless the widget says another picture.
+      const same = this.kept.told?.picture === told.picture && this.kept.frame < (told.frames?.length ?? 1);
+      this.keep({ told, frame: same ? this.kept.frame : frameOf(told) });
     });
     chain("onConfigure", () => {
       this.space = this.read("space") ?? "relative";
@@ -192,7 +240,7 @@ class Inspector {
     cancelAnimationFrame(this.frame);
     this.cloud?.dispose();
     this.photo?.close();
-    this.cloud = this.photo = this.depth = null;
+    this.cloud = this.photo = this.depth = this.file = null;
   }
 
   /** @param {string} name */
@@ -200,30 +248,47 @@ class Inspector {
     return this.node.widgets?.find((/** @type {any} */ w) => w.name === name);
   }
 
-  /** What a widget of the node says. @param {string} name @returns {any} */
+  /**
+   * What a widget of the node says; of one that a subgraph shows outside, what it says there; of one that another node
+   * decides, what it was in the last run.
+   * @param {string} name
+   * @returns {any}
+   */
   read(name) {
-    return this.widget(name)?.value;
+    const held = holder(this.app, this.node, name);
+    return held ? held.value : (this.kept.told?.chosen?.[name] ?? this.widget(name)?.value);
   }
 
-  /** Write a widget's value, unless a link decides it. @param {string} name @param {number} value */
+  /** Write a widget's value, unless another node decides it. @param {string} name @param {number} value */
   write(name, value) {
-    const linked = this.node.inputs?.find((/** @type {any} */ input) => input.widget?.name === name);
-    const widget = this.widget(name);
-    if (!widget || (linked && linked.link != null)) return;
-    widget.value = value;
+    const held = holder(this.app, this.node, name);
+    if (!held) return;
+    held.value = value;
     this.node.setDirtyCanvas?.(true, true);
+  }
+
+  /** What this node is among all graphs of the page. */
+  get name() {
+    const workflow = /** @type {any} */ (this.app.extensionManager)?.workflow?.activeWorkflow;
+    const { graph, id } = this.node;
+    // The id of a whole graph changes when undo reads it anew.
+    return [workflow?.path, graph === (this.app.rootGraph ?? this.app.graph) ? "" : graph?.id, id].join();
   }
 
   /** Let the front end note that the graph has changed: undo, and the mark of an unsaved graph. */
   changed() {
     this.node.graph?.afterChange?.(this.node);
     const manager = /** @type {any} */ (this.app.extensionManager);
-    manager?.workflow?.activeWorkflow?.changeTracker?.checkState?.();
+    const tracker = manager?.workflow?.activeWorkflow?.changeTracker;
+    if (tracker?.captureCanvasState) tracker.captureCanvasState();
+    else tracker?.checkState?.();
   }
 
   /** What is saved with the graph besides the node's widgets. @returns {Kept} */
   get kept() {
-    return { view: "depth", split: 0.5, told: null, ...this.node.properties?.[PROPERTY] };
+    const kept = this.node.properties?.[PROPERTY] ?? {};
+    const told = kept.told ?? lastTold.get(this.name) ?? null;
+    return { view: "depth", split: 0.5, spot: null, frame: frameOf(told), ...kept, told };
   }
 
   /** @param {Partial<Kept>} change */
@@ -243,64 +308,93 @@ class Inspector {
     this.space = space;
   }
 
-  /** The values of the band's ends, the far one first. @param {Depth} depth @returns {[number, number]} */
+  /** The band that the widgets say. @param {Depth} depth @returns {Band} */
   band(depth) {
     const ends = ["near", "far"].map((name) => depth.fromSpace(Number(this.read(name)), this.space));
-    return [Math.min(...ends), Math.max(...ends)];
+    const softness = Number(this.read("softness") ?? 0);
+    return { least: Math.min(...ends), most: Math.max(...ends), softness, space: this.space };
+  }
+
+  /** Show another picture of the batch. @param {number} by */
+  step(by) {
+    const { told, frame } = this.kept;
+    const last = (told?.frames?.length ?? 1) - 1;
+    this.keep({ frame: Math.min(last, Math.max(0, frame + by)) });
   }
 
   // ------------------------------------------------------------------------------------------ what is shown
 
   /** Fetch what is not here yet, and draw. */
   async show() {
-    const { told, view } = this.kept;
+    const { told, view, frame } = this.kept;
     for (const [name, button] of this.buttons) button.setAttribute("aria-pressed", String(name === view));
-    const key = told ? told.values.filename : "";
-    if (!told) this.say("Run the graph to see the depth.");
-    else if (this.depth?.told.values.filename !== key) await this.fetch(told);
+    if (!told) this.tellAll(say("run"));
+    else if (this.shown !== shownKey(told, frame)) await this.open(told, frame);
     if (this.ended.signal.aborted) return;
     const compare = /** @type {HTMLButtonElement} */ (this.buttons.get("compare"));
     compare.disabled = !this.photo;
-    compare.title = this.photo ? "Drag to wipe between the photo and its depth" : "Connect an image to compare with";
+    compare.title = say(this.photo ? "compareHint" : "noPhoto");
+    this.count(told, frame);
     await this.points(view === "points" && this.depth !== null);
     this.draw();
   }
 
-  /** @param {Told} told */
-  async fetch(told) {
+  /** @param {Told | null} told @param {number} frame */
+  count(told, frame) {
+    const frames = told?.frames;
+    this.frames.hidden = !frames;
+    if (!told || !frames) return;
+    this.counter.textContent = `${(frames[frame]?.[0] ?? 0) + 1}/${told.pictures}`;
+    const [back, , on] = /** @type {any} */ (this.frames.children);
+    back.disabled = frame <= 0;
+    on.disabled = frame >= frames.length - 1;
+  }
+
+  /** @param {Told} told @param {number} frame */
+  async open(told, frame) {
     const ask = ++this.asked;
     try {
-      const [values, photo] = await Promise.all([this.file(told.values), told.photo ? this.file(told.photo) : null]);
-      const bitmap = photo ? await createImageBitmap(await photo.blob()) : null;
-      const depth = new Depth(told, new Float32Array(await values.arrayBuffer()));
+      const file = this.file?.name === told.values.filename ? this.file : await this.fetch(told);
+      const photo = file.photos && told.photos ? cut(file.photos, told.photos, frame) : null;
+      const bitmap = photo ? await createImageBitmap(new Blob([photo], { type: "image/jpeg" })) : null;
       if (ask !== this.asked || this.ended.signal.aborted) return;
+      this.file = file;
       this.photo?.close();
-      this.depth = depth;
+      this.depth = pictureOf(told, file.values, frame);
       this.photo = bitmap;
-      this.counts = depth.histogram(BINS);
+      this.shown = shownKey(told, frame);
+      this.counts = this.depth.histogram(BINS);
       this.coloured = null;
+      this.mark = null;
       this.cloud?.dispose();
       this.cloud = null;
-      this.say("");
+      this.tellAll("");
       this.tell(null);
     } catch (error) {
       if (ask !== this.asked || this.ended.signal.aborted) return;
-      this.depth = null;
-      this.say(error instanceof Gone ? "Run the graph to see the depth." : `The depth cannot be shown: ${error}`);
+      this.depth = this.file = null;
+      this.shown = "";
+      this.tellAll(error instanceof Gone ? say("run") : `${say("noDepth")} ${error}`);
     }
   }
 
+  /** @param {Told} told */
+  async fetch(told) {
+    const [values, photos] = await Promise.all([this.load(told.values), told.photo ? this.load(told.photo) : null]);
+    return { name: told.values.filename, values, photos };
+  }
+
   /** @param {FileName} name */
-  async file(name) {
+  async load(name) {
     const query = new URLSearchParams({ filename: name.filename, subfolder: name.subfolder, type: name.type });
     const reply = await this.api.fetchApi(`/view?${query}`, { signal: this.ended.signal });
     if (reply.status === 404) throw new Gone();
     if (!reply.ok) throw new Error(`the server answered with ${reply.status}`);
-    return reply;
+    return reply.arrayBuffer();
   }
 
-  /** @param {string} text */
-  say(text) {
+  /** A line in the middle of the picture. @param {string} text */
+  tellAll(text) {
     this.message.textContent = text;
     this.message.hidden = !text;
   }
@@ -325,12 +419,13 @@ class Inspector {
   /** The depth in false colour at its own size. @param {Depth} depth */
   picture(depth) {
     const band = this.band(depth);
-    const key = [depth.told.values.filename, this.read("palette"), ...band].join();
+    const masked = this.kept.view === "mask";
+    const key = [this.shown, masked, this.read("palette"), ...Object.values(band)].join();
     if (this.coloured?.key !== key) {
       const canvas = this.coloured?.canvas ?? document.createElement("canvas");
       canvas.width = depth.told.width;
       canvas.height = depth.told.height;
-      const rgba = depth.colours(this.table, ...band);
+      const rgba = masked ? depth.mask(band) : depth.colours(this.table, band);
       canvas.getContext("2d")?.putImageData(new ImageData(rgba, canvas.width, canvas.height), 0, 0);
       this.coloured = { key, canvas };
     }
@@ -387,6 +482,29 @@ class Inspector {
       pen.arc(x + width * split, y + height / 2, 6, 0, 2 * Math.PI);
       pen.fill();
     }
+    if (view === "depth") this.circle(pen, { x, y, width, height });
+  }
+
+  /** The mark of the focus: where it was clicked, or else where the picture has that depth. @param {any} pen @param {any} box */
+  circle(pen, box) {
+    const depth = /** @type {Depth} */ (this.depth);
+    const focus = depth.fromSpace(Number(this.read("focus")), this.space);
+    const { spot } = this.kept;
+    const told = spot && depth.values[this.pixel(spot)];
+    const holds = told != null && Math.abs(depth.share(told) - depth.share(focus)) < 0.005;
+    if (!holds && this.mark?.focus !== focus) this.mark = { focus, spot: depth.find(focus) };
+    const at = holds ? spot : this.mark?.spot;
+    if (!at) return;
+    for (const [colour, thick] of [
+      ["#000", 4],
+      ["#0cf", 2],
+    ]) {
+      pen.strokeStyle = colour;
+      pen.lineWidth = thick;
+      pen.beginPath();
+      pen.arc(box.x + at.across * box.width, box.y + at.down * box.height, 7, 0, 2 * Math.PI);
+      pen.stroke();
+    }
   }
 
   /** The histogram over the legend: far at the left, near at the right. */
@@ -398,12 +516,13 @@ class Inspector {
     const [top, bar, tall] = [8, 10, 52];
     const table = this.table;
     const ink = getComputedStyle(this.root).color;
-    const [least, most] = this.band(depth).map((value) => Math.min(1, Math.max(0, depth.share(value))));
+    const band = this.band(depth);
+    const [least, most] = [band.least, band.most].map((value) => clamp(depth.onAxis(value)));
     // The height is that of the fullest bins but a few, so that one flat wall does not flatten the rest.
     const full = Math.max(1, [...counts].sort((a, b) => b - a)[3]);
     for (let i = 0; i < BINS; i++) {
       const [from, to] = [(i / BINS) * wide, ((i + 1) / BINS) * wide];
-      const entry = Math.round((i / (BINS - 1)) * 255) * 3;
+      const entry = Math.round(clamp(depth.share(depth.fromAxis((i + 0.5) / BINS))) * 255) * 3;
       pen.fillStyle = `rgb(${table[entry]} ${table[entry + 1]} ${table[entry + 2]})`;
       pen.fillRect(from, top + tall + 2, to - from + 0.5, bar);
       const inside = (i + 0.5) / BINS >= least && (i + 0.5) / BINS <= most;
@@ -419,7 +538,7 @@ class Inspector {
       pen.fillRect(at - 1, top - 4, 2, tall + bar + 6);
       pen.fillRect(at - 3, top - 6, 6, 6);
     }
-    const focus = depth.share(depth.fromSpace(Number(this.read("focus")), this.space));
+    const focus = depth.onAxis(depth.fromSpace(Number(this.read("focus")), this.space));
     if (focus >= 0 && focus <= 1) {
       pen.fillStyle = "#0cf";
       pen.beginPath();
@@ -429,6 +548,18 @@ class Inspector {
       pen.fill();
     }
     this.legend(pen, depth, wide, top + tall + bar + 14, ink);
+    const [near, far] = ["near", "far"].map((name) => `${say(/** @type {any} */ (name))} ${this.read(name)}`);
+    this.histogram.setAttribute("aria-valuetext", `${far}, ${near}`);
+    this.histogram.setAttribute("aria-valuenow", String(this.read("near")));
+    if (least <= 0 && most >= 1) {
+      pen.font = "11px sans-serif";
+      pen.textAlign = "center";
+      const half = pen.measureText(say("dragHint")).width / 2 + 6;
+      pen.fillStyle = "#000c";
+      pen.fillRect(wide / 2 - half, top + 14, half * 2, 18);
+      pen.fillStyle = "#fff";
+      pen.fillText(say("dragHint"), wide / 2, top + 27);
+    }
   }
 
   /**
@@ -442,11 +573,17 @@ class Inspector {
     pen.fillStyle = ink;
     pen.font = "10px sans-serif";
     pen.textAlign = "center";
-    let taken = -1;
-    for (const [share, text] of depth.ticks().sort((a, b) => a[0] - b[0])) {
+    pen.textAlign = "left";
+    pen.fillText(say("far"), 1, base);
+    pen.textAlign = "right";
+    pen.fillText(say("near"), wide - 1, base);
+    const end = wide - 1 - pen.measureText(say("near")).width;
+    let taken = 1 + pen.measureText(say("far")).width;
+    pen.textAlign = "center";
+    for (const [share, text] of depth.ticks(this.space).sort((a, b) => a[0] - b[0])) {
       const half = pen.measureText(text).width / 2;
       const at = Math.min(wide - half - 1, Math.max(half + 1, share * wide));
-      if (at - half < taken + 6) continue;
+      if (at - half < taken + 6 || at + half > end - 6) continue;
       pen.fillText(text, at, base);
       taken = at + half;
     }
@@ -466,9 +603,15 @@ class Inspector {
     const across = (((event.clientX - box.left) / box.width) * this.canvas.clientWidth - x) / width;
     const down = (((event.clientY - box.top) / box.height) * this.canvas.clientHeight - y) / height;
     if (!(across >= 0 && across < 1 && down >= 0 && down < 1)) return null;
-    const { width: columns, height: rows, full } = this.depth.told;
-    const value = this.depth.values[Math.floor(down * rows) * columns + Math.floor(across * columns)];
-    return { across, x: Math.floor(across * full[0]), y: Math.floor(down * full[1]), value };
+    const { full } = this.depth.told;
+    const value = this.depth.values[this.pixel({ across, down })];
+    return { across, down, x: Math.floor(across * full[0]), y: Math.floor(down * full[1]), value };
+  }
+
+  /** The pixel of a place in the picture. @param {Spot} spot */
+  pixel({ across, down }) {
+    const { width, height } = /** @type {Depth} */ (this.depth).told;
+    return Math.floor(down * height) * width + Math.floor(across * width);
   }
 
   /** Tell the value under the pointer, or else what the depth is. @param {PointerEvent | null} event */
@@ -476,11 +619,13 @@ class Inspector {
     const depth = this.depth;
     const found = event && this.under(event);
     if (!depth) this.readout.textContent = "";
-    else if (!found) this.readout.textContent = `${depth.told.source} · ${depth.unit}`;
+    else if (!found) this.readout.textContent = `${depth.told.source} · ${say(depth.told.kind)}`;
+    else if (Number.isNaN(found.value)) this.readout.textContent = `${say("pixel")} ${found.x}, ${found.y}: ${say("notMeasured")}`;
     else {
-      const share = Number.isNaN(found.value) ? "" : ` · ${depth.share(found.value).toFixed(3)}`;
-      this.readout.textContent = `${found.x}, ${found.y}: ${depth.text(found.value)}${share}`;
+      const place = `${say("place")} ${depth.share(found.value).toFixed(3)}`;
+      this.readout.textContent = `${say("pixel")} ${found.x}, ${found.y}: ${depth.text(found.value)} · ${place}`;
     }
+    this.readout.title = this.readout.textContent ?? "";
   }
 
   /** A press on the picture: the wipe in before and after, else the focus. @param {PointerEvent} event */
@@ -491,13 +636,28 @@ class Inspector {
         const box = this.canvas.getBoundingClientRect();
         const { x, width } = this.place(/** @type {Depth} */ (this.depth));
         const at = (((moved.clientX - box.left) / box.width) * this.canvas.clientWidth - x) / width;
-        this.keep({ split: Math.min(1, Math.max(0, at)) });
+        this.keep({ split: clamp(at) });
       });
       return;
     }
     const found = this.under(event);
     if (!found || Number.isNaN(found.value)) return;
     this.write("focus", this.depth.toSpace(found.value, this.space));
+    this.keep({ spot: { across: found.across, down: found.down } });
+    this.changed();
+  }
+
+  /** The keys of the picture and of the histogram. @param {KeyboardEvent} event @param {string | null} name the widget that the arrows move */
+  key(event, name) {
+    const page = { PageUp: -1, PageDown: 1 }[event.key];
+    const by = { ArrowLeft: -STEP, ArrowDown: -STEP, ArrowRight: STEP, ArrowUp: STEP }[event.key];
+    const depth = this.depth;
+    if (!depth || !(page || (by && name))) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (page) return this.step(page);
+    const at = clamp(depth.onAxis(depth.fromSpace(Number(this.read(String(name))), this.space)));
+    this.write(String(name), depth.toSpace(depth.fromAxis(clamp(at + Number(by))), this.space));
     this.changed();
     this.draw();
   }
@@ -508,13 +668,12 @@ class Inspector {
     if (event.button !== 0 || !depth) return;
     const share = (/** @type {PointerEvent} */ e) => {
       const box = this.histogram.getBoundingClientRect();
-      return Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
+      return clamp((e.clientX - box.left) / box.width);
     };
     const reach = REACH / this.histogram.clientWidth;
     const start = share(event);
     const ends = ["near", "far"].map((name) => {
-      const at = depth.share(depth.fromSpace(Number(this.read(name)), this.space));
-      return { name, at: Math.min(1, Math.max(0, at)) };
+      return { name, at: clamp(depth.onAxis(depth.fromSpace(Number(this.read(name)), this.space))) };
     });
     const held = ends.sort((a, b) => Math.abs(a.at - start) - Math.abs(b.at - start))[0];
     const fixed = Math.abs(held.at - start) <= reach ? ends[1].at : start;
@@ -522,8 +681,8 @@ class Inspector {
       const at = share(moved);
       // A click that does not move keeps the band.
       if (fixed === start && Math.abs(at - start) < reach / 2) return;
-      this.write("far", depth.toSpace(depth.atShare(Math.min(fixed, at)), this.space));
-      this.write("near", depth.toSpace(depth.atShare(Math.max(fixed, at)), this.space));
+      this.write("far", depth.toSpace(depth.fromAxis(Math.min(fixed, at)), this.space));
+      this.write("near", depth.toSpace(depth.fromAxis(Math.max(fixed, at)), this.space));
       this.draw();
     });
   }
@@ -563,16 +722,16 @@ class Inspector {
     try {
       const { createCloud } = await import("./cloud.mjs");
       if (this.ended.signal.aborted || this.depth !== depth || this.cloud || this.kept.view !== "points") return;
-      this.cloud = createCloud(this.space3d, depth, this.dots(depth));
-      this.say("");
+      this.cloud = createCloud(this.space3d, depth, this.dots(depth), say("pointsHint"));
+      this.tellAll("");
     } catch (error) {
-      this.say(`The point cloud cannot be shown: ${error instanceof Error ? error.message : error}`);
+      this.tellAll(`${say("noCloud")} ${error instanceof Error ? error.message : error}`);
     }
   }
 
   /** A colour for each point: the photo's, or false colour. @param {Depth} depth */
   dots(depth) {
-    if (!this.photo) return depth.colours(this.table, -Infinity, Infinity);
+    if (!this.photo) return depth.colours(this.table, null);
     const canvas = document.createElement("canvas");
     canvas.width = depth.told.width;
     canvas.height = depth.told.height;
@@ -580,6 +739,36 @@ class Inspector {
     pen.drawImage(this.photo, 0, 0, canvas.width, canvas.height);
     return pen.getImageData(0, 0, canvas.width, canvas.height).data;
   }
+}
+
+/** @param {number} share */
+function clamp(share) {
+  return Math.min(1, Math.max(0, share));
+}
+
+/** Which of the frames that were sent the node asks to see first. @param {Told | null} told */
+function frameOf(told) {
+  const found = told?.frames?.findIndex(([place]) => place >= told.picture) ?? 0;
+  return Math.max(0, found);
+}
+
+/** @param {Told} told @param {number} frame */
+function shownKey(told, frame) {
+  return `${told.values.filename} ${frame}`;
+}
+
+/** One picture of what was sent. @param {Told} told @param {ArrayBuffer} values @param {number} frame */
+function pictureOf(told, values, frame) {
+  const count = told.width * told.height;
+  if (!told.frames) return new Depth(told, new Float32Array(values));
+  const [picture, low, high, focal] = told.frames[frame];
+  return new Depth({ ...told, picture, low, high, focal }, new Float32Array(values, frame * count * 4, count));
+}
+
+/** One of several files that lie in one. @param {ArrayBuffer} files @param {number[]} ends @param {number} at */
+function cut(files, ends, at) {
+  const which = Math.min(at, ends.length - 1);
+  return files.slice(which ? ends[which - 1] : 0, ends[which]);
 }
 
 /** The file is no longer there: ComfyUI empties its temp folder when it ends. */

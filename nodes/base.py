@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 _SHOWN = ("depth_image", "image", "depth", "frames", "mask", "ordered", "previews")
 
 
+# The longest side of a single picture that is shown as large as it is.
+WHOLE = 2048
+
+
 class Node:
     """A node of the graph. ComfyUI calls `run`: inputs are brought together on one device, `execute` works on them,
     the results go where ComfyUI hands them on, and what can be seen of them is shown on the node.
@@ -86,15 +90,18 @@ def moved(value: Any, where: torch.device) -> Any:
     return value
 
 
-def save_previews(results: Sequence[Any], side: int = SIDE, most: int = MOST) -> list[dict[str, str]]:
+def save_previews(results: Sequence[Any], side: int | None = None, most: int = MOST) -> list[dict[str, str]]:
     """Save what can be seen of `results` as small JPEGs in ComfyUI's temp folder, in the form that `ui` takes.
 
-    Arguments as in `thumbnails`. Empty outside ComfyUI, and where the folder cannot be written to: a preview is never
+    side: longest side in pixels; None = their own size up to WHOLE where each is a single picture, for ComfyUI writes
+    the size of what it shows beneath, else as in `thumbnails`. most: as there. Empty outside ComfyUI, and where the folder cannot be written to: a preview is never
     worth a failed run. Empty too where the user wants none (ComfyUI's settings panel, or FATHOM_NODE_PREVIEWS=0).
     """
     folder = host.temp_folder()
     if folder is None or not host.setting("NodePreviews", "FATHOM_NODE_PREVIEWS", 1):
         return []
+    if side is None:
+        side = WHOLE if all(isinstance(r, (Tensor, Signal)) and len(r) == 1 for r in results) else SIDE
     try:
         return [host.save_temp(picture, folder) for result in results for picture in thumbnails(result, side, most)]
     except OSError as error:

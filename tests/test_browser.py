@@ -126,10 +126,10 @@ class Front:
                 const { add, link } = window.hand;
                 const photo = add("LoadImage", 70, { image: "photo.png" });
                 const depth = add("FathomEstimateDepth", 380, { estimator, resolution });
-                const inspector = add("FathomDepthInspector", 700);
-                const mask = add("MaskToImage", 1130);
-                const shown = add("PreviewImage", 1130);
-                shown.pos = [1130, 280];
+                const inspector = add("FathomDepthInspector", 730);
+                const mask = add("MaskToImage", 1150);
+                const shown = add("PreviewImage", 1150);
+                shown.pos = [1150, 280];
                 link(photo, 0, depth, "image");
                 link(depth, 1, inspector, "depth");
                 link(photo, 0, inspector, "image");
@@ -284,6 +284,136 @@ def test_a_click_on_the_picture_sets_the_focus_to_its_depth(front):
     assert front.widgets()["focus"] < close - 0.3, "the far wall is farther than the floor"
 
 
+def test_undo_takes_the_band_back_and_keeps_the_depth(front):
+    front.build(resolution=288)
+    front.run()
+    front.inspected()
+    drag(front, HISTOGRAM, (0.3, 0.4), (0.5, 0.4), (0.7, 0.4))
+    assert front.widgets()["near"] == pytest.approx(0.7, abs=0.01)
+    front.page.wait_for_timeout(300)
+    front.page.keyboard.press("Control+z")
+    front.page.wait_for_function(
+        "app.graph._nodes.find((n) => n.type === 'FathomDepthInspector')?.widgets.find((w) => w.name === 'near').value === 1"
+    )
+    front.inspected("order only")
+
+
+def test_the_keys_move_the_band_and_the_focus(front):
+    front.build(resolution=272)
+    front.run()
+    front.inspected()
+    front.page.locator(HISTOGRAM).last.press("ArrowLeft")
+    front.page.locator(HISTOGRAM).last.press("Shift+ArrowRight")
+    front.page.locator(STAGE).last.press("ArrowLeft")
+    widgets = front.widgets()
+    assert [widgets[name] for name in ("near", "far", "focus")] == pytest.approx([0.99, 0.01, 0.99], abs=0.001)
+    assert front.page.locator(HISTOGRAM).last.get_attribute("role") == "slider"
+
+
+def test_all_pictures_of_a_batch_are_stepped_through(front):
+    front.build(resolution=264)
+    front.js(
+        """() => {
+            const { add, link } = window.hand;
+            const [photo, depth, inspector] = ["LoadImage", "FathomEstimateDepth", "FathomDepthInspector"].map(
+                (type) => app.graph._nodes.find((n) => n.type === type));
+            const flipped = add("ImageInvert", 380);
+            const both = add("ImageBatch", 380);
+            flipped.pos = [70, 560];
+            both.pos = [70, 640];
+            link(photo, 0, flipped, "image");
+            link(photo, 0, both, "image1");
+            link(flipped, 0, both, "image2");
+            link(both, 0, depth, "image");
+            link(both, 0, inspector, "image");
+        }"""
+    )
+    front.run()
+    front.inspected()
+    counter = front.page.locator(".fathom-frames span").last
+    assert counter.inner_text() == "1/2"
+    first = front.picture(STAGE)
+    front.page.get_by_role("button", name="Next picture").last.click()
+    front.page.wait_for_function("document.querySelector('.fathom-frames span').textContent === '2/2'")
+    front.page.wait_for_timeout(300)
+    assert np.abs(front.picture(STAGE) - first).mean() > 3
+    front.page.get_by_role("button", name="Mask", exact=True).last.click()
+    front.page.wait_for_timeout(300)
+    assert front.picture(STAGE).min() >= 0 and np.ptp(front.picture(STAGE), axis=2).max() < 60, "a mask has no colours"
+
+
+def test_a_number_shown_outside_by_a_subgraph_is_read_and_written_there(front):
+    front.build(resolution=280)
+    promoted = front.js(
+        """() => {
+            const inspector = app.graph._nodes.find((n) => n.type === "FathomDepthInspector");
+            if (!app.graph.convertToSubgraph) return false;
+            const { subgraph, node } = app.graph.convertToSubgraph(new Set([inspector]));
+            const inside = subgraph.nodes.find((n) => n.type === "FathomDepthInspector");
+            const slot = subgraph.addInput("near", "FLOAT");
+            slot.connect(inside.inputs.find((i) => i.name === "near"), inside);
+            const outside = node.widgets.find((w) => w.name === "near");
+            if (!outside) return false;
+            outside.value = 0.6;
+            window.promoted = { outside, inside, subgraph };
+            app.canvas.setGraph(subgraph);
+            return true;
+        }"""
+    )
+    if not promoted:
+        pytest.skip("this front end has no subgraphs that show numbers outside")
+    front.page.locator(HISTOGRAM).last.wait_for()
+    front.js(
+        """() => {
+            const { inside } = window.promoted;
+            app.canvas.ds.scale = 1;
+            app.canvas.ds.offset = [200 - inside.pos[0], 100 - inside.pos[1]];
+            app.canvas.setDirty(true, true);
+        }"""
+    )
+    entry = front.run()
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    front.inspected()
+    value = front.page.locator(HISTOGRAM).last.get_attribute("aria-valuenow")
+    assert float(value) == pytest.approx(0.6)
+    drag(front, HISTOGRAM, (0.6, 0.4), (0.7, 0.4), (0.8, 0.4))
+    assert front.js("() => window.promoted.outside.value") == pytest.approx(0.8, abs=0.01)
+    front.js("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
+
+
+def test_the_live_preview_gives_way_to_the_results(front):
+    front.clear()
+    front.js(
+        """() => {
+            const { add, link } = window.hand;
+            const image = add("EmptyImage", 70, { width: 64, height: 64, batch_size: 600 });
+            const depth = add("FathomEstimateDepth", 380, { resolution: 64 });
+            const shown = add("PreviewImage", 760);
+            link(image, 0, depth, "image");
+            link(depth, 0, shown, "images");
+            window.seen = { previews: 0 };
+            app.api.addEventListener("b_preview_with_metadata", () => window.seen.previews++);
+        }"""
+    )
+    front.run()
+    front.page.wait_for_timeout(1000)
+    id = front.node("FathomEstimateDepth")
+    assert front.js("(id) => app.nodeOutputs[id].images.length", id) == 16
+    assert not front.js("(id) => app.nodePreviewImages[id]?.length", id)
+
+
+def test_the_list_of_models_tells_licences_and_chooses(front):
+    front.build()
+    front.js("() => app.graph._nodes.find((n) => n.type === 'FathomEstimateDepth').widgets.at(-1).callback()")
+    front.page.locator(".fathom-dialog input[type=search]").fill("outdoor small")
+    front.page.get_by_text("99 MB").locator("visible=true").first.wait_for()
+    front.page.locator(".fathom-dialog label").locator("visible=true").first.click()
+    told = front.js(
+        "() => app.graph._nodes.find((n) => n.type === 'FathomEstimateDepth').widgets.map((w) => [w.value, w.label])"
+    )
+    assert told[0][0] == "depth-anything-v2-metric-outdoor-small" and "Apache-2.0" in told[-1][1]
+
+
 def test_saved_and_loaded_again_it_is_as_it_was(front):
     front.build()
     front.run()
@@ -367,6 +497,10 @@ def test_a_missing_model_is_told_where_it_is_missed(front):
         front.server.get("/api/jobs")
     except urllib.error.HTTPError:
         pytest.skip("this front end is newer than its ComfyUI, and shows no errors")
+    told = front.page.locator("dialog.fathom-missing")
+    told.get_by_text("models/annotators/lllyasviel/Annotators").wait_for()
+    assert "MIT" in told.inner_text() and "493 MB" in told.inner_text()
+    told.get_by_role("button", name="Close").click()
     front.page.get_by_role("button", name=re.compile("View details|See error|Show")).first.click()
     front.page.get_by_text("dpt_hybrid-midas-501f0c75.pt").first.wait_for()
 

@@ -235,7 +235,6 @@ def test_inputs_are_left_alone():
     assert torch.equal(depth.values, before)
 
 
-<<<<<<< HEAD
 # ------------------------------------------------------------------------------ depth in steps
 
 
@@ -382,8 +381,6 @@ def test_normals_agree_with_those_of_a_renderer(field_data):
     assert float(angles(found.vectors[0][there], truth[there]).median()) < 3.0
 
 
-=======
->>>>>>> 6da317f (Draw the point cloud without a bundle; step through a batch, show the mask, keep the depth through undo; list models; pick colours, classes, points and files)
 # ------------------------------------------------------------------------------ nodes
 
 

@@ -42,7 +42,7 @@ def test_every_node_that_makes_something_to_see_shows_it(node):
     assert node.FUNCTION == "run"
 
 
-def test_the_result_is_shown_small_and_handed_on_whole(temp, scene):
+def test_a_single_result_is_shown_at_its_size_and_handed_on_whole(temp, scene):
     node = fathom.NODE_CLASS_MAPPINGS["FathomEstimateDepth"]
     plain = node().execute(scene, "fathom-tiny", 600)
     shown = getattr(node(), node.FUNCTION)(scene, "fathom-tiny", 600)
@@ -50,7 +50,7 @@ def test_the_result_is_shown_small_and_handed_on_whole(temp, scene):
     (file,) = shown["ui"]["images"]
     assert file["type"] == "temp" and file["subfolder"] == ""
     with Image.open(temp / file["filename"]) as picture:
-        assert picture.size == (512, 384)
+        assert picture.size == (800, 600), "ComfyUI writes the size of what it shows beneath it"
         seen = np.asarray(picture.convert("L").resize((80, 60)), dtype=float) / 255
     whole = torch.nn.functional.interpolate(plain[0][None, ..., 0], (60, 80), mode="bilinear", antialias=True)
     assert np.abs(seen - whole[0, 0].numpy()).mean() < 0.02
@@ -138,7 +138,7 @@ def test_a_preview_of_a_large_picture_is_cheap(temp):
     given = picture.untyped_storage().data_ptr()
     with Largest() as largest:
         assert base.save_previews([picture])
-    assert 0 < largest.made <= 3 * (2 * 512) ** 2
+    assert 0 < largest.made <= 3 * base.WHOLE**2
 
 
 # ------------------------------------------------------------------------------- while it runs

@@ -30,6 +30,18 @@ function brief(model) {
   return [model.preview ? say("preview") : "", model.licence, size].filter(Boolean).join(" · ");
 }
 
+/** The widget for the size of the result. @param {any} node */
+function resolution(node) {
+  return node.widgets?.find((/** @type {any} */ w) => w.name === "resolution");
+}
+
+/** The size of the picture that the chosen resolution would enlarge; "" where it does not, or nobody knows. @param {any} node */
+function enlarged(node) {
+  const source = node.graph && node.getInputNode?.(node.findInputSlot?.("image"));
+  const { naturalWidth: width, naturalHeight: height } = source?.imgs?.[0] ?? {};
+  return width && Math.min(width, height) < Number(resolution(node)?.value) ? `${width} × ${height}` : "";
+}
+
 /**
  * Give a node that runs estimators a line on the chosen one, which opens the list.
  * @param {any} node
@@ -54,11 +66,13 @@ export function attachModels(node, app) {
     line.options.serialize = false;
     const tell = () => {
       const model = several ? undefined : models[widget.value];
-      line.label = model ? brief(model) : say("models");
-      if (model) line.tooltip = widget.tooltip = `${widget.value}: ${model.about} ${say("licence")}: ${model.licence}.`;
+      const small = enlarged(node);
+      line.label = [model ? brief(model) : say("models"), small && `↑ ${small}`].filter(Boolean).join(" · ");
+      if (small) line.tooltip = `${say("enlarges")} ${small}`;
+      else if (model) widget.tooltip = line.tooltip = `${widget.value}: ${model.about} ${say("licence")}: ${model.licence}.`;
       node.setDirtyCanvas?.(true, true);
     };
-    for (const hook of ["onConfigure", "onAdded"]) {
+    for (const hook of ["onConfigure", "onAdded", "onConnectionsChange", "onExecuted"]) {
       const before = node[hook];
       node[hook] = function (/** @type {any[]} */ ...given) {
         const result = before?.apply(this, given);
@@ -66,12 +80,15 @@ export function attachModels(node, app) {
         return result;
       };
     }
-    const before = widget.callback;
-    widget.callback = (/** @type {any[]} */ ...given) => {
-      const result = before?.apply(widget, given);
-      tell();
-      return result;
-    };
+    for (const deciding of [widget, resolution(node)]) {
+      if (!deciding) continue;
+      const before = deciding.callback;
+      deciding.callback = (/** @type {any[]} */ ...given) => {
+        const result = before?.apply(deciding, given);
+        tell();
+        return result;
+      };
+    }
     tell();
   }
   // The names of models are longer than ComfyUI's usual nodes are wide.

@@ -94,8 +94,9 @@ def save_previews(results: Sequence[Any], side: int | None = None, most: int = M
     """Save what can be seen of `results` as small JPEGs in ComfyUI's temp folder, in the form that `ui` takes.
 
     side: longest side in pixels; None = their own size up to WHOLE where each is a single picture, for ComfyUI writes
-    the size of what it shows beneath, else as in `thumbnails`. most: as there. Empty outside ComfyUI, and where the folder cannot be written to: a preview is never
-    worth a failed run. Empty too where the user wants none (ComfyUI's settings panel, or FATHOM_NODE_PREVIEWS=0).
+    the size of what it shows beneath, else as in `thumbnails`. most: as there. Empty outside ComfyUI, and where the
+    folder cannot be written to: a preview is never worth a failed run. Empty too where the user wants none (ComfyUI's
+    settings panel, or FATHOM_NODE_PREVIEWS=0).
     """
     folder = host.temp_folder()
     if folder is None or not host.setting("NodePreviews", "FATHOM_NODE_PREVIEWS", 1):

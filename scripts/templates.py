@@ -16,7 +16,7 @@ import fathom
 
 FOLDER = Path(__file__).parents[1] / "example_workflows"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-GREEN, BLUE = "#3f7a52", "#3f789e"
+GREEN, BLUE = "#8fd6a5", "#9cc8f0"
 
 # Nodes of ComfyUI's own: sockets, widgets with the values that are used here, outputs. Their order is ComfyUI's.
 CORE: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str, Any]], list[tuple[str, str]]]] = {
@@ -210,7 +210,7 @@ class Graph:
             heights: dict[int, int] = {}
             for node in members:
                 beside = [self.nodes[link[1] - 1] for link in self.links if link[3] == node["id"] and link[1] in ids]
-                y = max([heights.get(node["column"], top + 60), *(source["pos"][1] for source in beside)])
+                y = max([heights.get(node["column"], top + 70), *(source["pos"][1] for source in beside)])
                 node["pos"] = [460 + 390 * node["column"], y]
                 heights[node["column"]] = y + node["size"][1] + 60
             bottom, columns = max(heights.values()), max(heights) - first + 1
@@ -220,7 +220,7 @@ class Graph:
                     "title": title,
                     "bounding": [440 + 390 * first, top, 390 * columns - 20, bottom - top],
                     "color": colour,
-                    "font_size": 24,
+                    "font_size": 36,
                     "flags": {},
                 }
             )
@@ -233,7 +233,8 @@ class Graph:
             "links": self.links,
             "groups": frames,
             "config": {},
-            "extra": {},
+            # The note is the first thing that is seen, and can be read.
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 120]}},
             "version": 0.4,
         }
 
@@ -343,8 +344,8 @@ def compare_estimators() -> Graph:
     """Models side by side."""
     chosen = "fathom-tiny, depth-anything-v2-small, midas-dpt-hybrid, zoedepth-n, normal-bae"
     graph = Graph(
-        "## Compare estimators\n\n1. Choose your picture in **Load Image**.\n2. Name the models in **estimators**, "
-        "separated by commas; the tooltip lists all of them.\n3. Run. Models are fetched when they first run, "
+        "## Compare estimators\n\n1. Choose your picture in **Load Image**.\n2. Choose the models in the list of "
+        "**Compare Estimators**.\n3. Run. Models are fetched when they first run, "
         "ZoeDepth alone is 1.4 GB: remove what you do not want."
     )
     photo = graph.add("LoadImage")
@@ -402,8 +403,8 @@ def region_crisp_depth() -> Graph:
 def phone_depth() -> Graph:
     """The depth in a phone's photo."""
     graph = Graph(
-        "## Phone depth\n\n1. Put a portrait or LiDAR photo (HEIC) into ComfyUI's **input** folder, reload the page "
-        "and choose it in **Load Phone Depth**. Send it as a file: messengers remove the depth.\n2. Run. No network is "
+        "## Phone depth\n\n1. Drop a portrait or LiDAR photo (HEIC) on **Load Phone Depth**, or choose it with the "
+        "button there. Send it as a file: messengers remove the depth.\n2. Run. No network is "
         "needed.\n\nNeeds the package **pillow-heif** in ComfyUI's Python: `pip install pillow-heif`."
     )
     phone = graph.add("FathomLoadPhoneDepth", file="portrait.heic")
@@ -500,12 +501,27 @@ TEMPLATES: dict[str, Callable[[], Graph]] = {
 }
 
 
+# ComfyUI shows people the name of the file as the template's title.
+TITLES = {
+    "depth_controlnet": "Depth to ControlNet, paint a picture anew in its space",
+    "normals_controlnet": "Normals to ControlNet, keep every surface",
+    "segmentation_controlnet": "Regions to ControlNet, and masks by name",
+    "compare_estimators": "Compare models side by side",
+    "fog_and_lens_blur": "Fog and lens blur from one depth",
+    "region_crisp_depth": "Depth with crisp borders",
+    "phone_depth": "The depth in a phone photo",
+    "stereo_depth": "Depth from a stereo picture",
+    "bundle_variations": "Take a picture apart once, vary for free",
+    "video_without_flicker": "Depth of a video without flicker",
+}
+
+
 def main() -> None:
     """Write every template."""
     FOLDER.mkdir(exist_ok=True)
     for name, make in TEMPLATES.items():
         text = json.dumps(make().data(), indent=1, ensure_ascii=False)
-        (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8", newline="\n")
+        (FOLDER / f"{TITLES[name]}.json").write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

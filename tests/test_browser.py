@@ -293,7 +293,8 @@ def test_undo_takes_the_band_back_and_keeps_the_depth(front):
     front.page.wait_for_timeout(300)
     front.page.keyboard.press("Control+z")
     front.page.wait_for_function(
-        "app.graph._nodes.find((n) => n.type === 'FathomDepthInspector')?.widgets.find((w) => w.name === 'near').value === 1"
+        "app.graph._nodes.find((n) => n.type === 'FathomDepthInspector')"
+        "?.widgets.find((w) => w.name === 'near').value === 1"
     )
     front.inspected("order only")
 

@@ -42,7 +42,7 @@ NAMES = list(templates.TEMPLATES)
 
 
 def read(name):
-    return json.loads((ROOT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads((ROOT / "example_workflows" / f"{templates.TITLES[name]}.json").read_text(encoding="utf-8"))
 
 
 def overlap(one, two):
@@ -55,7 +55,9 @@ def overlap(one, two):
 
 def test_the_folder_holds_each_template_with_its_thumbnail_and_nothing_else():
     held = {p.name for p in (ROOT / "example_workflows").iterdir()}
-    assert held == {f"{n}.json" for n in NAMES} | {f"{n}.jpg" for n in NAMES}
+    titles = [templates.TITLES[name] for name in NAMES]
+    assert held == {f"{t}.json" for t in titles} | {f"{t}.jpg" for t in titles}
+    assert not [t for t in titles if "_" in t or "%" in t], "people read these, and addresses hold them"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,7 +100,7 @@ def test_links_to_models_are_told_where_a_file_is_needed(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_thumbnails_are_small_pictures(name):
-    path = ROOT / "example_workflows" / f"{name}.jpg"
+    path = ROOT / "example_workflows" / f"{templates.TITLES[name]}.jpg"
     with Image.open(path) as image:
         assert image.format == "JPEG" and 300 <= image.width <= 800 and 200 <= image.height <= 600
         assert np.asarray(image.convert("L")).std() > 10
@@ -221,7 +223,7 @@ def test_the_template_runs(name, prepared):
         for picture in pictures:
             assert picture.std() > 1, f"{title} is one colour"
     if THUMBNAILS:
-        write_thumbnail(Path(THUMBNAILS) / f"{name}.jpg", name, prepared, shown)
+        write_thumbnail(Path(THUMBNAILS) / f"{templates.TITLES[name]}.jpg", name, prepared, shown)
 
 
 def needs_heif(comfyui):
@@ -262,7 +264,7 @@ def write_thumbnail(path, name, comfyui, shown):
 @pytest.mark.comfyui
 def test_comfyui_offers_the_templates(comfyui):
     # Their files are served too, but aiohttp's static routes find none in a folder with spaces in its name.
-    assert sorted(comfyui.get("/workflow_templates")["fathom 0.1 test"]) == sorted(NAMES)
+    assert sorted(comfyui.get("/workflow_templates")["fathom 0.1 test"]) == sorted(templates.TITLES[name] for name in NAMES)
 
 
 # ------------------------------------------------------------------------------ the converter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from .sizing import Fit, Size, check_resolution, result_size
 T = TypeVar("T")
 
 _MOST_PER_BATCH = 32
+# Seconds that several pictures together may take: then the run tells how far it is, and can be cancelled.
+_ANSWER_WITHIN = 1.0
 _MOST_PER_CPU_BATCH = 4
 # A processor gains from a batch only while it fits into the caches; a larger one delays every sign of progress.
 _CPU_BATCH_BYTES = 2**27
@@ -114,18 +117,19 @@ class Annotator:
         size = result_size(height, width, resolution or 0)
         fit = self.estimator.plan(height, width, resolution, settings)
         gathered: dict[str, Gather[Any]] = {}
-        batch = self._best_batch(total, fit)
+        batch = most = self._best_batch(total, fit)
         show = host.progress(total, self.estimator.name, "picture") if lend is None else nullcontext()
         with show as bar:
             done = 0
             while done < total:
+                started = time.monotonic()
                 part = to_pixels(pictures[done : done + batch])
                 beside = {} if prompt is None else {"prompt": prompt[done : done + len(part)]}
                 signals = self._within_memory(part, fit, size, {**settings, **beside}, lend)
                 if signals is None:
                     if len(part) == 1:
                         raise FathomError(_too_little_memory(self.estimator, fit, self.device))
-                    batch = len(part) // 2
+                    batch = most = len(part) // 2
                     host.release_device_memory()
                     continue
                 for slot, signal in signals.items():
@@ -135,6 +139,9 @@ class Annotator:
                 if bar is not None:
                     main = signals[self.estimator.produces[0]]
                     bar.update(len(part), lambda: thumbnails(main[-1])[0])  # noqa: B023 - called at once
+                    # The user can cancel between two forwards only: none is to take longer than a single one must.
+                    took = max(time.monotonic() - started, 1e-6)
+                    batch = max(1, min(most, int(len(part) * _ANSWER_WITHIN / took)))
         return {slot: parts.whole() for slot, parts in gathered.items()}
 
     def film(

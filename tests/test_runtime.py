@@ -43,6 +43,22 @@ def test_a_processor_takes_large_pictures_one_at_a_time(tiny, monkeypatch):
     assert taken == [4, 1, 1, 1]
 
 
+def test_a_slow_network_takes_few_pictures_together_so_that_it_can_be_cancelled(tiny, monkeypatch):
+    taken, moment, run = [], [0.0], type(tiny)._within_memory
+
+    def slow(self, part, *rest):
+        taken.append(len(part))
+        moment[0] += 0.6 * len(part) if len(taken) < 4 else 0.1 * len(part)
+        return run(self, part, *rest)
+
+    monkeypatch.setattr(type(tiny), "_within_memory", slow)
+    monkeypatch.setattr(runtime.time, "monotonic", lambda: moment[0])
+    tiny(torch.rand(14, 32, 32, 3))
+    assert taken == [4, 1, 1, 1, 4, 3], (
+        "4 at once took longer than a second; once they are quick again, all go together"
+    )
+
+
 def test_a_processor_gets_the_memory_layout_that_it_is_quicker_in(tiny_annotator, scene):
     network = tiny_annotator("depth-anything-v2-small").network
     widest = network.depth_head.scratch.output_conv1.weight

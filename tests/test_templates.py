@@ -264,7 +264,8 @@ def write_thumbnail(path, name, comfyui, shown):
 @pytest.mark.comfyui
 def test_comfyui_offers_the_templates(comfyui):
     # Their files are served too, but aiohttp's static routes find none in a folder with spaces in its name.
-    assert sorted(comfyui.get("/workflow_templates")["fathom 0.1 test"]) == sorted(templates.TITLES[name] for name in NAMES)
+    offered = comfyui.get("/workflow_templates")["fathom 0.1 test"]
+    assert sorted(offered) == sorted(templates.TITLES[name] for name in NAMES)
 
 
 # ------------------------------------------------------------------------------ the converter

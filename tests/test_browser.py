@@ -147,7 +147,7 @@ class Front:
         """Click Run and wait until the run is over: its history entry."""
         before = set(self.server.get("/history"))
         self.page.get_by_test_id("queue-button").first.click()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             new = [entry for id, entry in self.server.get("/history").items() if id not in before]
             if new:
@@ -387,7 +387,7 @@ def test_the_live_preview_gives_way_to_the_results(front):
     front.js(
         """() => {
             const { add, link } = window.hand;
-            const image = add("EmptyImage", 70, { width: 64, height: 64, batch_size: 600 });
+            const image = add("EmptyImage", 70, { width: 64, height: 64, batch_size: 100 });
             const depth = add("FathomEstimateDepth", 380, { resolution: 64 });
             const shown = add("PreviewImage", 760);
             link(image, 0, depth, "image");

@@ -499,7 +499,7 @@ def test_a_missing_model_is_told_where_it_is_missed(front):
     except urllib.error.HTTPError:
         pytest.skip("this front end is newer than its ComfyUI, and shows no errors")
     told = front.page.locator("dialog.fathom-missing")
-    told.get_by_text("models/annotators/lllyasviel/Annotators").wait_for()
+    told.locator("code", has_text="models/annotators/lllyasviel/Annotators").wait_for()
     assert "MIT" in told.inner_text() and "493 MB" in told.inner_text()
     told.get_by_role("button", name="Close").click()
     front.page.get_by_role("button", name=re.compile("View details|See error|Show")).first.click()

@@ -23,12 +23,11 @@ from ..tools.sobel import foreground, sobel_normals
 from .base import Node
 from .fields import (
     COLOUR_SPACE,
-    DEPTH_CATEGORY,
+    ESTIMATE_CATEGORY,
     IMAGE,
     NORMAL_CONVENTION,
     OPTIONS,
     SCOPE,
-    SEGMENTATION_CATEGORY,
     advanced,
     choice,
     option,
@@ -68,7 +67,7 @@ def run(
 class _DepthNode(Node):
     """One family's depth node: the choices of the family, IMAGE and FATHOM_DEPTH out."""
 
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "depth")
     OUTPUT_TOOLTIPS = _DEPTH_OUTPUTS
@@ -289,7 +288,7 @@ class FathomMarigoldNormals(Node):
 
     DISPLAY_NAME = "Fathom Marigold Normals"
     DESCRIPTION = "Marigold's surface normals by diffusion. The same seed gives the same result."
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     SEARCH_ALIASES = ["marigold", "normal map", "normals", "bump"]
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS")
     RETURN_NAMES = ("image", "normals")
@@ -325,7 +324,7 @@ class FathomMarigoldNormals(Node):
 class _MarigoldMaps(Node):
     """One of Marigold's decompositions: a picture of each of its maps."""
 
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     RETURN_NAMES: ClassVar[tuple[str, ...]]
     DEFAULT: ClassVar[str]
 
@@ -432,7 +431,7 @@ class FathomMarigoldLighting(_MarigoldMaps):
 class _NormalsNode(Node):
     """Normals by the estimators that a subclass lists."""
 
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS")
     RETURN_NAMES = ("image", "normals")
     OUTPUT_TOOLTIPS = _NORMAL_OUTPUTS
@@ -518,7 +517,7 @@ class FathomMiDaSDepth(Node):
         "MiDaS DPT (Ranftl et al., 2021), the annotator of the first depth and normal ControlNets. One run gives the "
         "depth map, the normal map and the foreground."
     )
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     SEARCH_ALIASES = ["midas", "dpt", "depth", "depth map", "disparity", "normal map", "controlnet"]
     RETURN_TYPES = ("IMAGE", "IMAGE", "MASK", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "normal_image", "foreground", "depth")
@@ -561,7 +560,7 @@ class FathomMiDaSNormal(Node):
 
     DISPLAY_NAME = "Fathom MiDaS Normal"
     DESCRIPTION = "The normal map that the first normal ControlNet was trained on: slopes of MiDaS's depth."
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     SEARCH_ALIASES = ["midas", "normal", "normal map", "bump", "controlnet"]
     RETURN_TYPES = ("IMAGE", "FATHOM_NORMALS", "FATHOM_DEPTH")
     RETURN_NAMES = ("image", "normals", "depth")
@@ -609,7 +608,7 @@ def midas_inputs() -> dict[str, Any]:
 class _SegmentNode(Node):
     """Regions by the estimators that a subclass lists."""
 
-    CATEGORY = SEGMENTATION_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     RETURN_TYPES = ("IMAGE", "FATHOM_SEGMENTATION", "STRING")
     RETURN_NAMES = ("image", "labels", "legend")
     OUTPUT_TOOLTIPS = _SEGMENTATION_OUTPUTS
@@ -695,7 +694,7 @@ class FathomClassMask(Node):
     DESCRIPTION = (
         "Makes a mask of the classes you name, such as: person, sky. The legend of the segmentation lists them."
     )
-    CATEGORY = SEGMENTATION_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     SEARCH_ALIASES = [
         "sky mask",
         "mask by class",
@@ -729,7 +728,7 @@ class FathomCompareEstimators(Node):
 
     DISPLAY_NAME = "Fathom Compare Estimators"
     DESCRIPTION = "Runs several models over one picture and lays the results out side by side with their names."
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     SEARCH_ALIASES = ["compare", "contact sheet", "grid", "all preprocessors"]
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)

@@ -22,6 +22,8 @@ from .base import Node
 # Seconds for which a look at the disk holds.
 _LOOKED_AT_EVERY = 10
 
+# Where people look for the pack; the other two are where other packs keep what its ids stand in for.
+ESTIMATE_CATEGORY = "Fathom/Estimate"
 DEPTH_CATEGORY = "ControlNet Preprocessors/Normal and Depth Estimators"
 SEGMENTATION_CATEGORY = "ControlNet Preprocessors/Semantic Segmentation"
 

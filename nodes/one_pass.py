@@ -15,7 +15,7 @@ from ..signals import Depth, Mask, Normals
 from ..tools import convert
 from .base import Node
 from .fields import (
-    DEPTH_CATEGORY,
+    ESTIMATE_CATEGORY,
     IMAGE,
     NORMAL_CONVENTION,
     SCOPE,
@@ -41,7 +41,7 @@ class FathomMoGe(Node):
         "MoGe-2 (Wang et al., 2025): depth in metres, surface normals, the camera's lens, and where the network is "
         "sure, from one picture in one pass. Any picture; the weights may be used commercially."
     )
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     SEARCH_ALIASES = ["moge", "metric depth", "normal map", "point map", "focal length", "geometry", "metres"]
     RETURN_TYPES = ("IMAGE", "IMAGE", "FATHOM_DEPTH", "FATHOM_NORMALS")
     RETURN_NAMES = ("image", "normal_image", "depth", "normals")
@@ -93,7 +93,7 @@ class FathomDepthAnything3(Node):
         "how sure they are; Mono and Metric tell where the sky is. Metric gives metres once it knows the lens: from "
         "field_of_view, or from a depth that has one, such as Fathom MoGe's. Large may not be used commercially."
     )
-    CATEGORY = DEPTH_CATEGORY
+    CATEGORY = ESTIMATE_CATEGORY
     SEARCH_ALIASES = ["depth anything 3", "DA3", "depth map", "depth", "metric depth", "sky mask", "disparity"]
     RETURN_TYPES = ("IMAGE", "FATHOM_DEPTH", "MASK")
     RETURN_NAMES = ("image", "depth", "sky")

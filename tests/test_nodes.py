@@ -114,6 +114,16 @@ def test_licences_stand_where_the_model_is_chosen():
     assert "preview" in told["tooltip"] and told["estimators"]["fathom-tiny"]["preview"]
 
 
+def test_estimators_stand_in_the_packs_own_folder():
+    for id in ("FathomEstimateDepth", "FathomEstimateNormals", "FathomSegment", "FathomClassMask"):
+        assert NODES_BY_ID[id].CATEGORY == "Fathom/Estimate"
+
+
+def test_people_find_what_they_search_for():
+    words = {word for node in NODES for word in getattr(node, "SEARCH_ALIASES", ())}
+    assert {"sky mask", "controlnet depth", "matting", "remove background", "export ply"} <= words
+
+
 def test_a_list_tells_what_is_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("FATHOM_MODELS", str(tmp_path))
     fields._on_disk.cache_clear()

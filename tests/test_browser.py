@@ -415,6 +415,29 @@ def test_the_list_of_models_tells_licences_and_chooses(front):
     assert told[0][0] == "depth-anything-v2-metric-outdoor-small" and "Apache-2.0" in told[-1][1]
 
 
+def test_classes_and_files_are_picked(front, tmp_path):
+    front.clear()
+    press = """(type) => {
+        const node = app.graph._nodes.find((n) => n.type === type) ?? window.hand.add(type, 400);
+        node.widgets.filter((w) => w.type === "button").at(-1).callback();
+    }"""
+    value = "([type, name]) => app.graph._nodes.find((n) => n.type === type).widgets.find((w) => w.name === name).value"
+    front.js(press, "FathomClassMask")
+    front.page.locator(".fathom-dialog input[type=search]").fill("sky")
+    front.page.locator(".fathom-dialog label").locator("visible=true").first.click()
+    front.page.locator(".fathom-dialog").get_by_role("button", name="Close").click()
+    assert front.js(value, ["FathomClassMask", "classes"]) == "person, sky"
+    name = f"{front.renderer}.npz"
+    (tmp_path / name).write_bytes(b"PK\x05\x06" + bytes(18))
+    with front.page.expect_file_chooser() as chooser:
+        front.js(press, "FathomLoadDepth")
+    chooser.value.set_files(tmp_path / name)
+    front.page.wait_for_function(
+        f"app.graph._nodes.find((n) => n.type === 'FathomLoadDepth').widgets[0].value === '{name}'"
+    )
+    assert (front.server.base / "input" / name).is_file()
+
+
 def test_saved_and_loaded_again_it_is_as_it_was(front):
     front.build()
     front.run()

@@ -27,7 +27,9 @@ export function attachPickers(node, app, api) {
       acceptDrops(node, told.suffixes, take);
     },
   };
-  for (const [name, [, told]] of /** @type {[string, any][]} */ (Object.entries(spec))) {
+  for (const [name, [kind, told]] of /** @type {[string, any][]} */ (Object.entries(spec))) {
+    // ComfyUI's own button repeats what its input says.
+    if (kind === "IMAGEUPLOAD") continue;
     const widget = node.widgets?.find((/** @type {any} */ w) => w.name === name);
     if (widget && told?.picker) pickers[told.picker]?.(widget, told);
   }

@@ -162,7 +162,8 @@ class Front:
     def inspected(self, text=" · "):
         """Wait until the inspector shows a depth, and `text` of it."""
         self.page.wait_for_function(
-            "(text) => document.querySelector('.fathom-inspector output')?.textContent.includes(text)", arg=text
+            "(text) => [...document.querySelectorAll('.fathom-inspector output')].some((o) => o.textContent.includes(text))",
+            arg=text,
         )
         self.page.wait_for_timeout(200)
 
@@ -380,6 +381,7 @@ def test_a_number_shown_outside_by_a_subgraph_is_read_and_written_there(front):
     drag(front, HISTOGRAM, (0.6, 0.4), (0.7, 0.4), (0.8, 0.4))
     assert front.js("() => window.promoted.outside.value") == pytest.approx(0.8, abs=0.01)
     front.js("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
+    front.clear()
 
 
 def test_the_live_preview_gives_way_to_the_results(front):

@@ -162,7 +162,8 @@ class Front:
     def inspected(self, text=" · "):
         """Wait until the inspector shows a depth, and `text` of it."""
         self.page.wait_for_function(
-            "(text) => [...document.querySelectorAll('.fathom-inspector output')].some((o) => o.textContent.includes(text))",
+            "(text) => [...document.querySelectorAll('.fathom-inspector output')]"
+            ".some((told) => told.textContent.includes(text))",
             arg=text,
         )
         self.page.wait_for_timeout(200)
@@ -344,46 +345,6 @@ def test_all_pictures_of_a_batch_are_stepped_through(front):
     assert front.picture(STAGE).min() >= 0 and np.ptp(front.picture(STAGE), axis=2).max() < 60, "a mask has no colours"
 
 
-def test_a_number_shown_outside_by_a_subgraph_is_read_and_written_there(front):
-    front.build(resolution=280)
-    promoted = front.js(
-        """() => {
-            const inspector = app.graph._nodes.find((n) => n.type === "FathomDepthInspector");
-            if (!app.graph.convertToSubgraph) return false;
-            const { subgraph, node } = app.graph.convertToSubgraph(new Set([inspector]));
-            const inside = subgraph.nodes.find((n) => n.type === "FathomDepthInspector");
-            const slot = subgraph.addInput("near", "FLOAT");
-            slot.connect(inside.inputs.find((i) => i.name === "near"), inside);
-            const outside = node.widgets.find((w) => w.name === "near");
-            if (!outside) return false;
-            outside.value = 0.6;
-            window.promoted = { outside, inside, subgraph };
-            app.canvas.setGraph(subgraph);
-            return true;
-        }"""
-    )
-    if not promoted:
-        pytest.skip("this front end has no subgraphs that show numbers outside")
-    front.page.locator(HISTOGRAM).last.wait_for()
-    front.js(
-        """() => {
-            const { inside } = window.promoted;
-            app.canvas.ds.scale = 1;
-            app.canvas.ds.offset = [200 - inside.pos[0], 100 - inside.pos[1]];
-            app.canvas.setDirty(true, true);
-        }"""
-    )
-    entry = front.run()
-    assert entry["status"]["status_str"] == "success", entry["status"]
-    front.inspected()
-    value = front.page.locator(HISTOGRAM).last.get_attribute("aria-valuenow")
-    assert float(value) == pytest.approx(0.6)
-    drag(front, HISTOGRAM, (0.6, 0.4), (0.7, 0.4), (0.8, 0.4))
-    assert front.js("() => window.promoted.outside.value") == pytest.approx(0.8, abs=0.01)
-    front.js("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
-    front.clear()
-
-
 def test_the_live_preview_gives_way_to_the_results(front):
     front.clear()
     front.js(
@@ -555,6 +516,47 @@ def test_a_long_run_shows_pictures_and_is_cancelled_at_once(front):
         front.page.wait_for_timeout(50)
     messages = front.server.get("/history")[new.pop()]["status"]["messages"]
     assert messages[-1][0] == "execution_interrupted"
+
+
+# Last: ComfyUI keeps what was drawn inside a subgraph in the page.
+def test_a_number_shown_outside_by_a_subgraph_is_read_and_written_there(front):
+    front.build(resolution=280)
+    promoted = front.js(
+        """() => {
+            const inspector = app.graph._nodes.find((n) => n.type === "FathomDepthInspector");
+            if (!app.graph.convertToSubgraph) return false;
+            const { subgraph, node } = app.graph.convertToSubgraph(new Set([inspector]));
+            const inside = subgraph.nodes.find((n) => n.type === "FathomDepthInspector");
+            const slot = subgraph.addInput("near", "FLOAT");
+            slot.connect(inside.inputs.find((i) => i.name === "near"), inside);
+            const outside = node.widgets.find((w) => w.name === "near");
+            if (!outside) return false;
+            outside.value = 0.6;
+            window.promoted = { outside, inside, subgraph };
+            app.canvas.setGraph(subgraph);
+            return true;
+        }"""
+    )
+    if not promoted:
+        pytest.skip("this front end has no subgraphs that show numbers outside")
+    front.page.locator(HISTOGRAM).last.wait_for()
+    front.js(
+        """() => {
+            const { inside } = window.promoted;
+            app.canvas.ds.scale = 1;
+            app.canvas.ds.offset = [200 - inside.pos[0], 100 - inside.pos[1]];
+            app.canvas.setDirty(true, true);
+        }"""
+    )
+    entry = front.run()
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    front.inspected()
+    value = front.page.locator(HISTOGRAM).last.get_attribute("aria-valuenow")
+    assert float(value) == pytest.approx(0.6)
+    drag(front, HISTOGRAM, (0.6, 0.4), (0.7, 0.4), (0.8, 0.4))
+    assert front.js("() => window.promoted.outside.value") == pytest.approx(0.8, abs=0.01)
+    front.js("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
+    front.clear()
 
 
 def test_the_pack_made_no_error_in_the_page(front):

@@ -12,6 +12,7 @@ import torch
 from fathom import Depth, FathomError, Instances, Intrinsics, Normals, Segmentation, SettingError, SignalError, Thing
 from fathom.signals import DepthLook, Layer, Palette, exr, kinds
 from fathom.signals.files import load_signal
+from fathom.signals.lines import Lines
 from fathom.signals.normals import unit_vectors
 
 LAYERS = (Layer("albedo", 3, "srgb"), Layer("roughness", 1), Layer("shading", 3, "linear", up_to_scale=True))
@@ -108,6 +109,7 @@ SIGNALS = {
         torch.tensor([[3.25, 4.5]]),
     ),
     "normals": Normals(VECTORS, VALID, "n", ("+z", "+y", "-x")),
+    "lines": Lines(torch.rand(1, 9, 7, generator=torch.Generator().manual_seed(6)), "l"),
     "segmentation": Segmentation(torch.randint(-1, 2, (1, 9, 7), generator=GEN), TWO, "s"),
     "intrinsics": MADE,
     "instances": Instances(

@@ -1,9 +1,9 @@
 """Lines and poses by the annotators of ControlNet, over the networks of the library controlnet-aux.
 
 The library (github.com/huggingface/controlnet_aux, 0.0.10, Apache-2.0) brings the networks and what it does around
-them: the picture in whole levels, resized to multiples of 64 (`controlnet_picture`), and its drawing in 8 bits. Loading,
-devices and batches are Fathom's. It is optional and imported when a network is built; Canny and the standard line
-drawing have no network and are computed here.
+them: the picture in whole levels, resized to multiples of 64 (`controlnet_picture`), and its drawing in 8 bits.
+Loading, devices and batches are Fathom's. It is optional and imported when a network is built; Canny and the standard
+line drawing have no network and are computed here.
 
 The strength of a network's lines is its own number, not rounded. With drawing = "8-bit" it is the library's picture to
 the last level.
@@ -27,12 +27,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence, Option
+from ..annotator.meta import parameters_on_meta
 from ..annotator.sizing import Fit, Size, resize
 from ..annotator.weights import Checkpoint, Found
 from ..errors import SettingError
 from ..signals import Signal
+from ..signals.instances import Instances, Thing
 from ..signals.lines import Lines
 from ..signals.opencv import opencv
+from ..signals.pose import FACE, LEFT_HAND, PERSON, POINTS, RIGHT_HAND
 from ._controlnet import controlnet_picture
 from ._sources import published
 
@@ -354,6 +357,121 @@ class Anyline(LinesEstimator):
         return detect(levels, _side(levels), options["sigma"], options["threshold"], "np")
 
 
+# ------------------------------------------------------------------------------- poses
+
+
+class PoseNetworks(nn.Module):
+    """OpenPose's networks for bodies, hands and faces. (B,3,h,w), BGR in -0.5..0.5 -> what the library's code expects
+    of `part`."""
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, network in parts.items():
+            self.add_module(name, network)
+
+    def forward(self, x: Tensor, part: str = "body") -> Any:
+        """The result of one of the networks."""
+        return getattr(self, part)(x)
+
+
+class _Few(nn.Module):
+    """One convolution with the channels and the stride of one of OpenPose's networks."""
+
+    def __init__(self, channels: tuple[int, ...], listed: bool) -> None:
+        super().__init__()
+        self.channels, self.listed = channels, listed
+        self.conv = nn.Conv2d(3, sum(channels), 8, stride=8)
+
+    def forward(self, x: Tensor) -> Any:
+        maps = self.conv(x).split(self.channels, 1)
+        return list(maps) if self.listed else maps if len(maps) > 1 else maps[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPose(Estimator):
+    """Bodies, hands and faces (Cao et al., IEEE PAMI 2019), as ControlNet's annotator finds them. few: whether each
+    network is one convolution, for tests."""
+
+    few: bool = False
+
+    def tiny(self) -> Estimator:
+        return replace(self, few=True, sources=())
+
+    def fit(self, height: int, width: int, resolution: int | None) -> Fit:
+        size, way = controlnet_picture(height, width, 512 if resolution is None else resolution)
+        return Fit((height, width), size, way, "bilinear")
+
+    def _networks(self) -> dict[str, nn.Module]:
+        if self.few:
+            return {"body": _Few((38, 19), False), "hand": _Few((22,), False), "face": _Few((71,), True)}
+        models = library("open_pose.model", self.name)
+        face = library("open_pose.face", self.name)
+        return {"body": models.bodypose_model(), "hand": models.handpose_model(), "face": face.FaceNet()}
+
+    def read(self, found: Found) -> Checkpoint:
+        """The three files as one checkpoint: "body.*", "hand.*", "face.*"."""
+        if not found.also:
+            return super().read(found)
+        tensors: dict[str, Tensor] = {}
+        for part, file in (("body", found.path), *((name.split("_")[0], found.part(name)) for name in found.also)):
+            held = super().read(replace(found, path=file, also=())).tensors
+            tensors |= {f"{part.removesuffix('net.pth')}.{name}": tensor for name, tensor in held.items()}
+        return Checkpoint(found.path, tensors, layout=found.layout, found=found)
+
+    def build(self, checkpoint: Checkpoint) -> nn.Module:
+        return PoseNetworks(self._networks())
+
+    def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The library's networks keep their layers in stages, of which the files know nothing."""
+        with parameters_on_meta():
+            wanted = PoseNetworks(self._networks()).state_dict()
+        short = {f"{part}.{rest.partition('.')[2]}": key for key in wanted for part, _, rest in (key.partition("."),)}
+        return {name if name in wanted else short.get(name, name): tensor for name, tensor in tensors.items()}
+
+    def infer(
+        self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]
+    ) -> dict[str, Signal]:
+        """The slot "people": each with the points of `signals.pose`, in pixels of `size`."""
+        seen = arrays(levels_of(pixels, fit))
+        find = self._detector(network).detect_poses
+        pictures = tuple(_persons(find(a, options["hands"], options["faces"]), fit.network, size) for a in seen)
+        return {"people": Instances(pictures, (int(size[0]), int(size[1])), (PERSON,), self.name)}
+
+    def _detector(self, network: nn.Module) -> Any:
+        module = library("open_pose", self.name)
+        parts = []
+        for name in ("body", "hand", "face"):
+            kind = getattr(library(f"open_pose.{name}", self.name), name.capitalize())
+            # Their constructors do nothing but read a file.
+            made = kind.__new__(kind)
+            made.model = Called(network, name)
+            parts.append(made)
+        return module.OpenposeDetector(*parts)
+
+
+def _persons(found: list[Any], seen: Size, size: Size) -> tuple[Thing, ...]:
+    things = []
+    scale = torch.tensor([size[1] / seen[1], size[0] / seen[0]])
+    whole = torch.tensor([seen[1], seen[0]], dtype=torch.float32)
+    for pose in found:
+        points = torch.full((POINTS, 2), -1.0)
+        body = [None if p is None else (p.x * seen[1], p.y * seen[0]) for p in pose.body.keypoints]
+        for index, point in enumerate(body):
+            if point is not None:
+                # Bodies' points are whole pixels, up to the last bit of a division.
+                points[index] = torch.tensor(point).round()
+        for part, listed in ((LEFT_HAND, pose.left_hand), (RIGHT_HAND, pose.right_hand), (FACE, pose.face)):
+            if listed:
+                place = torch.tensor([(float(p.x), float(p.y)) for p in listed]) * whole
+                points[part.start : part.start + len(place)] = place
+        there = (points >= 0).all(1)
+        points = torch.where(there[:, None], points * scale, -1.0)
+        low, high = points[there].amin(0), points[there].amax(0)
+        score = min(1.0, max(0.0, float(pose.body.total_score) / max(1.0, float(pose.body.total_parts))))
+        things.append(Thing(PERSON, score, (*low.tolist(), *high.tolist()), points=points))
+    return tuple(things)
+
+
 _URL = "https://github.com/huggingface/controlnet_aux"
 _ANNOTATORS = "lllyasviel/Annotators"
 _THIS = "models/controlnet_aux.py"
@@ -395,7 +513,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         id="hed",
         name="HED",
         licence=Licence("Apache-2.0", True, _URL),
-        parameters=14_716_171,
+        parameters=14_716_168,
         sources=(published(_ANNOTATORS, "ControlNetHED.pth"),),
         about="Soft edges of things and of what is in them; the classic of soft-edge control.",
         memory=1600,
@@ -406,7 +524,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         id="pidinet",
         name="PiDiNet",
         licence=Licence("not stated", None, "https://github.com/hellozhuo/pidinet"),
-        parameters=710_123,
+        parameters=710_149,
         sources=(published(_ANNOTATORS, "table5_pidinet.pth"),),
         about="Soft edges with less of what is in things; small and quick.",
         memory=2400,
@@ -423,7 +541,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         name="Lineart",
         enlarge="linear, dark",
         licence=Licence("MIT", True, "https://github.com/carolineec/informative-drawings"),
-        parameters=4_294_849,
+        parameters=4_290_945,
         sources=(published(_ANNOTATORS, "sk_model.pth"),),
         about="Fine lines as an illustrator draws a photograph.",
         memory=1600,
@@ -435,7 +553,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         name="Lineart, coarse",
         enlarge="linear, dark",
         licence=Licence("MIT", True, "https://github.com/carolineec/informative-drawings"),
-        parameters=4_294_849,
+        parameters=4_290_945,
         sources=(published(_ANNOTATORS, "sk_model2.pth"),),
         about="Fewer and bolder lines than lineart.",
         memory=1600,
@@ -447,7 +565,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         name="Lineart, anime",
         enlarge="linear, dark",
         licence=Licence("not stated", None, f"https://huggingface.co/{_ANNOTATORS}"),
-        parameters=54_413_313,
+        parameters=54_405_505,
         sources=(published(_ANNOTATORS, "netG.pth"),),
         about="Lines as anime is drawn.",
         memory=1600,
@@ -458,8 +576,11 @@ ESTIMATORS: tuple[Estimator, ...] = (
         id="mlsd",
         name="M-LSD",
         licence=Licence("Apache-2.0", True, "https://github.com/navervision/mlsd"),
-        parameters=1_500_000,
-        sources=(published(_ANNOTATORS, "mlsd_large_512_fp32.pth"),),
+        parameters=1_533_680,
+        sources=(
+            published("lllyasviel/ControlNet", "annotator/ckpts/mlsd_large_512_fp32.pth"),
+            published(_ANNOTATORS, "mlsd_large_512_fp32.pth"),
+        ),
         about="Straight lines alone: buildings and rooms.",
         memory=1600,
         options=(
@@ -472,7 +593,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         id="teed",
         name="TEED",
         licence=Licence("MIT", True, "https://github.com/xavysp/TEED"),
-        parameters=58_000,
+        parameters=58_910,
         sources=(published("fal-ai/teed", "5_model.pth"),),
         about="Soft edges by a network of very few numbers.",
         memory=1200,
@@ -487,7 +608,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         name="Anyline",
         detect=1280,
         licence=Licence("not stated", None, "https://huggingface.co/TheMistoAI/MistoLine"),
-        parameters=58_000,
+        parameters=58_910,
         sources=(published("TheMistoAI/MistoLine", "Anyline/MTEED.pth"),),
         about="Edges and fine lines in one, for MistoLine.",
         memory=1600,
@@ -496,5 +617,22 @@ ESTIMATORS: tuple[Estimator, ...] = (
             Option("threshold", 3, 0, 16, about="Darker by more than this counts when the strength is evened out."),
         ),
         **_SHARED,
+    ),
+    OpenPose(
+        id="openpose",
+        name="OpenPose",
+        family="controlnet_aux",
+        produces=("people",),
+        licence=Licence(
+            "CMU academic", False, "https://github.com/CMU-Perceptual-Computing-Lab/openpose/blob/master/LICENSE"
+        ),
+        parameters=127_569_476,
+        sources=(published(_ANNOTATORS, "body_pose_model.pth", also=("hand_pose_model.pth", "facenet.pth")),),
+        about="People with the points of their bodies, hands and faces, for pose control.",
+        memory=2400,
+        options=(
+            Option("hands", True, about="Find the points of hands as well."),
+            Option("faces", True, about="Find the points of faces as well."),
+        ),
     ),
 )

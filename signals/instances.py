@@ -225,7 +225,7 @@ class Instances(Signal):
     """
 
     KIND: ClassVar[str] = "instances"
-    SLOTS: ClassVar[tuple[str, ...]] = ("objects", "faces")
+    SLOTS: ClassVar[tuple[str, ...]] = ("objects", "faces", "people")
     FORMATS: ClassVar[tuple[str, ...]] = ("json", "png", "npz", "safetensors", "webp")
 
     things: tuple[tuple[Thing, ...], ...]

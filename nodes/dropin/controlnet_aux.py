@@ -14,6 +14,7 @@ from ...signals import Depth, Normals, Segmentation
 from ...tools.sobel import sobel_normals
 from ..estimate import run
 from ..fields import SEGMENTATION_CATEGORY
+from . import lines
 from .base import RESOLUTION, DropIn, by_file, chosen, combo, number, short_side, value
 
 _ROOT = "ControlNet Preprocessors"
@@ -199,12 +200,14 @@ PREPROCESSORS: dict[str, type[DropIn]] = {
     "UniFormer-SemSegPreprocessor": UniFormer,
     "SemSegPreprocessor": UniFormer,
     "LeReS-DepthMapPreprocessor": LeReS,
+    **lines.PREPROCESSORS,
 }
 FORKS: dict[str, type[DropIn]] = {"Metric_DepthAnythingV2Preprocessor": DepthAnythingV2Metric}
 _CHOICES = ["none", *PREPROCESSORS]
 # These ids stay unregistered, so that ComfyUI and its Manager name the pack that is missing; where a graph gives the
 # name as a value, this is the answer.
 NEAR: dict[str, str] = {
+    **lines.NEAR,
     "Zoe_DepthAnythingPreprocessor": "It is ZoeDepth's head on Depth Anything 1 in metres, whose weights nothing else "
     "reads; near to it is Metric_DepthAnythingV2Preprocessor, the authors' later network for metres.",
     "Metric3D-DepthMapPreprocessor": "Metric3D computes metres from the focal length it is given; near to it is "

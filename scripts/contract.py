@@ -44,6 +44,14 @@ def declared(nodes: Mapping[str, Any] = fathom.NODE_CLASS_MAPPINGS) -> dict[str,
     return made
 
 
+def _keeps(old: Any, new: Any) -> bool:
+    """Whether an output is what it was; one of choices may have gained some, as the input that takes them has."""
+    if old == new:
+        return True
+    choices = isinstance(old[1], list) and isinstance(new[1], list)
+    return choices and old[0] == new[0] and new[1][: len(old[1])] == old[1]
+
+
 def breaches(published: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """What `published` promises and `current` does not keep, one line each."""
     found = []
@@ -64,7 +72,8 @@ def breaches(published: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
         before, after = _widgets(old["inputs"]), _widgets(new["inputs"])
         if after[: len(before)] != before and set(before) <= set(after):
             found.append(f"{id}: widgets were {before}, are {after}; new ones go to the end")
-        if new["outputs"][: len(old["outputs"])] != old["outputs"]:
+        same = len(new["outputs"]) >= len(old["outputs"]) and all(map(_keeps, old["outputs"], new["outputs"]))
+        if not same:
             found.append(f"{id}: outputs were {old['outputs']}, are {new['outputs']}; new ones go to the end")
     return found
 

@@ -12,7 +12,7 @@ from fathom import Depth, Segmentation, SettingError, SignalError
 from fathom.signals import Palette
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.atmosphere import gaussian
-from fathom.tools.regions import depth_by_region, order_regions, refine_edges
+from fathom.tools.regions import core_of, depth_by_region, eroded, order_regions, refine_edges
 from fathom.training.scenes import Scenes, render
 
 
@@ -105,6 +105,15 @@ def test_the_border_is_not_measured() -> None:
     thin = torch.zeros(1, 64, 64)
     thin[:, 32, 28:36] = 1
     assert json.loads(depth_by_region(soft, thin, erode=5)[1])[0]["measured"] == 8
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (40, 33), (3, 200)])
+def test_a_mask_is_eroded_as_its_labels_have_a_core(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for reach in (0, 1, 2, 3, 4, 7, 16, 40):
+        for holes in (0.0, 0.002, 0.02, 0.3):
+            mask = torch.rand(size, generator=generator) >= holes
+            assert torch.equal(eroded(mask, reach), mask & core_of(mask.long(), reach)), (reach, holes)
 
 
 def test_holes_are_filled_and_what_is_unknown_stays_so() -> None:

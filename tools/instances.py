@@ -16,7 +16,7 @@ from ..errors import SettingError, SignalError
 from ..signals import Depth
 from ..signals.instances import Instances, Runs, Thing, colours, iou
 from .pixels import check_choice, check_range, each_picture, nth_depth
-from .regions import Region, Statistic, check_measure, core_of, mask_at, measure, same_pictures
+from .regions import Region, Statistic, check_measure, eroded, mask_at, measure, same_pictures
 
 By = Literal["depth", "size", "score", "left to right", "point"]
 
@@ -210,7 +210,7 @@ def thing_depth(
     known = torch.ones_like(values, dtype=torch.bool) if depth.valid is None else depth.valid[0, y, x]
     where = torch.zeros_like(known)
     where[top - y.start :, left - x.start :][:rows, :columns] = runs.inside().to(where.device)
-    core = where & core_of(where.long(), erode) if where.numel() else where
+    core = eroded(where, erode) if where.numel() else where
     return measure(depth, values, known, Region(thing.name, where, core), statistic, percentile)
 
 

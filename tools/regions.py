@@ -214,7 +214,7 @@ def _regions(
             where = mask_at(thing.shape(regions.size).whole().to(device), height, width)
             if on_top:
                 where, above = where & ~above, where | above
-            yield Region(f"{thing.name} {number}", where, where & core_of(where.long(), erode))
+            yield Region(f"{thing.name} {number}", where, eroded(where, erode))
         return
     masks = regions if regions.ndim == 3 else regions[None]
     each = len(masks) // count if len(masks) > 1 else 1
@@ -225,7 +225,7 @@ def _regions(
     for n in reversed(range(each)):
         where = binary[n] & ~above if on_top else binary[n]
         above = above | binary[n]
-        made.append(Region(f"mask {n + 1}", where, where & core_of(where.long(), erode)))
+        made.append(Region(f"mask {n + 1}", where, eroded(where, erode)))
     yield from reversed(made)
 
 
@@ -235,6 +235,24 @@ def core_of(labels: Tensor, erode: int) -> Tensor:
         return torch.ones_like(labels, dtype=torch.bool)
     field = labels.float()[None, None]
     return (_widest(field, erode) == field).logical_and_(-_widest(-field, erode) == field)[0, 0]
+
+
+def eroded(mask: Tensor, reach: int) -> Tensor:
+    """Where all pixels of the square of `reach` around are True: bool (H,W). The picture's edge is none."""
+    padded = F.pad(mask, (reach, reach, reach, reach), value=True)
+    return _all_along(_all_along(padded, 2 * reach + 1, 0), 2 * reach + 1, 1)
+
+
+def _all_along(mask: Tensor, length: int, axis: int) -> Tensor:
+    """Whether `length` pixels from each one on are all True; the result is shorter by `length` - 1."""
+    seen = 1
+    while seen < length:
+        # Two spans that touch or overlap make one, so each step doubles what is seen.
+        step = min(seen, length - seen)
+        count = mask.shape[axis] - step
+        mask = mask.narrow(axis, 0, count) & mask.narrow(axis, step, count)
+        seen += step
+    return mask
 
 
 def _widest(field: Tensor, reach: int) -> Tensor:
@@ -253,13 +271,23 @@ def measure(
     told: dict[str, Any] = {"pixels": int(region.where.sum()), "measured": len(seen), "unit": depth.unit}
     if not len(seen):
         return {**told, "value": None, "mean": None, "low": None, "high": None}
-    ordered = seen.sort().values
+    ordered = _sorted(seen)
     mean = float(seen.double().mean())
     value = mean if statistic == "mean" else _percentile(ordered, 50.0 if statistic == "median" else percentile)
     told |= {"value": value, "mean": mean, "low": _percentile(ordered, 5), "high": _percentile(ordered, 95)}
     if depth.kind == "metric":
         told["metres"] = 1 / value if value > 0 else None
     return told
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """The values (n,) in order."""
+    if values.device.type != "cpu":
+        return values.sort().values
+    import numpy as np
+
+    # Some ten times as fast as torch's sort on a processor.
+    return torch.from_numpy(np.sort(values.numpy()))
 
 
 def _percentile(ordered: Tensor, point: float) -> float:

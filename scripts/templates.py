@@ -15,7 +15,7 @@ from typing import Any
 import fathom
 
 FOLDER = Path(__file__).parents[1] / "example_workflows"
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMPOSITOR")
 GREEN, BLUE = "#8fd6a5", "#9cc8f0"
 
 # Nodes of ComfyUI's own: sockets, widgets with the values that are used here, outputs. Their order is ComfyUI's.
@@ -80,6 +80,22 @@ CORE: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str, Any]], list[tu
             ("crf", "FLOAT", 24.0),
         ],
         [],
+    ),
+    "ImageToMask": ([("image", "IMAGE")], [("channel", "COMBO", "red")], [("MASK", "MASK")]),
+    "ImageBlend": (
+        [("image1", "IMAGE"), ("image2", "IMAGE")],
+        [("blend_factor", "FLOAT", 0.5), ("blend_mode", "COMBO", "normal")],
+        [("IMAGE", "IMAGE")],
+    ),
+    "ImageCompositeMasked": (
+        [("destination", "IMAGE"), ("source", "IMAGE"), ("mask", "MASK")],
+        [("x", "INT", 0), ("y", "INT", 0), ("resize_source", "BOOLEAN", False)],
+        [("IMAGE", "IMAGE")],
+    ),
+    "ImageCompositor": (
+        [("layers", "LAYERS")],
+        [("compositor", "COMPOSITOR", {})],
+        [("IMAGE", "IMAGE"), ("MASK", "MASK")],
     ),
 }
 SEEN = ("PreviewImage", "SaveImage", "LoadImage", "LoadVideo", "SaveWEBM")
@@ -484,6 +500,149 @@ def video_without_flicker() -> Graph:
     return graph
 
 
+def which_face_is_furthest_back() -> Graph:
+    """One face of several, by its depth."""
+    graph = Graph(
+        "## Which face is furthest back?\n\n1. Choose a picture with several people in **Load Image**.\n2. Run. "
+        "**Fathom Pick** orders the faces by depth: rank 1 is the nearest, 2 the next, -1 the furthest.\n3. **Picked** "
+        "tells its distance in metres. A rank that the picture does not have gives an empty mask and says so."
+    )
+    photo = graph.add("LoadImage")
+    faces = graph.add("FathomFindFaces", image=photo["IMAGE"], estimator="yunet")
+    graph.add("PreviewImage", title="Faces", images=faces["image"])
+    space = graph.add("FathomMoGe", image=photo["IMAGE"], estimator="moge-2-small")
+    graph.group("Faces and metres")
+    picked = graph.add("FathomPick", instances=faces["instances"], depth=space["depth"], by="depth", rank=-1)
+    show_mask(graph, picked["mask"], "The furthest face")
+    graph.add("PreviewAny", title="Picked", source=picked["picked"])
+    graph.group("Which one")
+    return graph
+
+
+def a_layer_for_each_person() -> Graph:
+    """People cut out as layers in the order of their depth."""
+    graph = Graph(
+        "## A layer for each person\n\n1. Choose a picture with people in **Load Image**.\n2. Run. Everyone is cut out "
+        "by themselves; the nearest is the top layer.\n3. **names** takes any other thing: dog, car.\n\n**Create "
+        "Layered Image** is ComfyUI's own, of 2026: in an older ComfyUI delete it; **Cutouts** are the same layers."
+    )
+    photo = graph.add("LoadImage")
+    people = graph.add("FathomFindObjects", image=photo["IMAGE"], estimator="oneformer-coco-objects", names="person")
+    graph.add("PreviewImage", title="People", images=people["image"])
+    depth = depth_of(graph, photo["IMAGE"])
+    graph.group("Who, and how far")
+    cut = graph.add(
+        "FathomIsolate", image=photo["IMAGE"], instances=people["instances"], depth=depth["depth"], background="whole"
+    )
+    graph.add("PreviewImage", title="Cutouts", images=cut["cutouts"])
+    graph.add("PreviewAny", title="Where each lies", source=cut["placed"])
+    layered = graph.add("ImageCompositor", layers=cut["layers"])
+    graph.add("SaveImage", title="Layered", images=layered["IMAGE"], filename_prefix="layers")
+    graph.group("A layer each")
+    return graph
+
+
+def isolate_with_soft_depth() -> Graph:
+    """What is near, cut out by depth alone, and a soft mask."""
+    graph = Graph(
+        "## Isolate the subject with soft depth\n\n1. Choose your picture in **Load Image**.\n2. Run. **Fathom "
+        "Isolate** cuts out what is nearer than **nearer**: 0 is the farthest, 1 the nearest; its edges follow the "
+        "photo.\n3. **Soft by depth** fades instead of cutting: move **start** and **end** of Depth Field."
+    )
+    photo = graph.add("LoadImage")
+    depth = depth_of(graph, photo["IMAGE"])
+    graph.group("Depth once")
+    cut = graph.add("FathomIsolate", image=photo["IMAGE"], depth=depth["depth"], nearer=0.5, joined=True)
+    graph.add("SaveImage", title="The subject", images=cut["cutouts"], filename_prefix="subject")
+    soft = graph.add("FathomDepthField", depth=depth["depth"], start=0.3, end=0.6, easing="smoothstep")
+    show_mask(graph, soft["mask"], "Soft by depth")
+    fog = graph.add("FathomFog", image=photo["IMAGE"], depth=depth["depth"], density=3.0, colour="#ffffff")
+    faded = graph.add("ImageCompositeMasked", destination=fog["image"], source=photo["IMAGE"], mask=soft["mask"])
+    graph.add("PreviewImage", title="Before white", images=faded["IMAGE"])
+    graph.group("Hard and soft")
+    return graph
+
+
+def relight_only_the_nearest() -> Graph:
+    """Light from the side on the nearest thing alone."""
+    graph = Graph(
+        "## Relight only the nearest thing\n\n1. Choose your picture in **Load Image**.\n2. Run. The nearest thing is "
+        "lit from the right, all else stays.\n3. **channel**: red lights from the right, green from above. **rank** "
+        "chooses another thing, **blend_factor** how strong the light is."
+    )
+    photo = graph.add("LoadImage")
+    objects = graph.add("FathomFindObjects", image=photo["IMAGE"], estimator="oneformer-coco-objects")
+    space = graph.add("FathomMoGe", image=photo["IMAGE"], estimator="moge-2-small", convention="opengl")
+    graph.add("PreviewImage", title="Normals", images=space["normal_image"])
+    nearest = graph.add("FathomPick", instances=objects["instances"], depth=space["depth"], by="depth", rank=1)
+    cut = graph.add("FathomIsolate", image=photo["IMAGE"], instances=nearest["instance"])
+    show_mask(graph, cut["mask"], "The nearest thing")
+    graph.group("The nearest thing and its shape")
+    light = graph.add("ImageToMask", title="Light from the right", image=space["normal_image"], channel="red")
+    shade = graph.add("MaskToImage", mask=light["MASK"])
+    lit = graph.add("ImageBlend", image1=photo["IMAGE"], image2=shade["IMAGE"], blend_factor=1.0, blend_mode="overlay")
+    made = graph.add("ImageCompositeMasked", destination=photo["IMAGE"], source=lit["IMAGE"], mask=cut["mask"])
+    graph.add("SaveImage", title="Relit", images=made["IMAGE"], filename_prefix="relit")
+    graph.group("Light it")
+    return graph
+
+
+def metres_normals_and_focal() -> Graph:
+    """Everything that one forward of MoGe-2 gives."""
+    graph = Graph(
+        "## Metres, normals and focal length from one pass\n\n1. Choose your picture in **Load Image**.\n2. Run. "
+        "MoGe-2 gives depth in metres, surface normals and the camera's lens at once.\n3. **Depth Inspector** tells "
+        "the metres under the pointer; the point cloud has the right shape, because the lens is known."
+    )
+    photo = graph.add("LoadImage")
+    space = graph.add("FathomMoGe", image=photo["IMAGE"], estimator="moge-2-small")
+    graph.add("PreviewImage", title="Depth", images=space["image"])
+    graph.add("PreviewImage", title="Normals", images=space["normal_image"])
+    graph.group("One pass")
+    seen = graph.add("FathomDepthInspector", depth=space["depth"])
+    graph.add("PreviewImage", title="In metres", images=seen["image"])
+    graph.add("FathomPointCloud", depth=space["depth"], image=photo["IMAGE"])
+    graph.group("What it is good for")
+    return graph
+
+
+def film_that_holds_still() -> Graph:
+    """Depth of a film by a network that sees its frames together."""
+    graph = Graph(
+        "## A film that holds still\n\n1. Choose a video in **Load Video**.\n2. Run. Video Depth Anything looks at 32 "
+        "frames at a time, so depth does not flicker, and a film of any length takes the memory of those 32.\n3. The "
+        "depth video is in the output folder, with the frame rate of the input."
+    )
+    video = graph.add("LoadVideo")
+    parts = graph.add("GetVideoComponents", video=video["VIDEO"])
+    depth = depth_of(graph, parts["images"], "video-depth-anything-small", scope="batch")
+    graph.add("PreviewImage", title="Frames", images=depth["image"])
+    graph.add("SaveWEBM", images=depth["image"], fps=parts["fps"], filename_prefix="video/still")
+    graph.group("Depth of the film")
+    return graph
+
+
+def phone_lidar_made_sharp() -> Graph:
+    """A coarse measured depth, at the photo's size."""
+    graph = Graph(
+        "## A phone's LiDAR made sharp\n\n1. Put the depth map that your scanner app saved (16-bit PNG, 256x192) into "
+        "ComfyUI's **input** folder, reload the page, choose it in **RGB-D Depth** and its photo in **Load Image**."
+        "\n2. Run. The result has the photo's size and edges, and keeps the measured metres.\n\nFor an iPhone's HEIC "
+        "use **Load Phone Depth** instead."
+    )
+    photo = graph.add("LoadImage")
+    coarse = graph.add("FathomRGBDDepth", file="lidar.png")
+    graph.add("PreviewImage", title="As measured", images=coarse["image"])
+    graph.group("Photo and LiDAR")
+    whole = graph.add(
+        "FathomCompleteDepth", image=photo["IMAGE"], measured=coarse["depth"], estimator="prompt-depth-anything-small"
+    )
+    graph.add("PreviewImage", title="Made sharp", images=whole["image"])
+    graph.add("FathomSaveDepth", depth=whole["depth"], filename_prefix="depth/lidar", format="exr")
+    graph.group("Made whole and sharp")
+    return graph
+
+
 TEMPLATES: dict[str, Callable[[], Graph]] = {
     made.__name__: made
     for made in (
@@ -497,6 +656,13 @@ TEMPLATES: dict[str, Callable[[], Graph]] = {
         stereo_depth,
         bundle_variations,
         video_without_flicker,
+        which_face_is_furthest_back,
+        a_layer_for_each_person,
+        isolate_with_soft_depth,
+        relight_only_the_nearest,
+        metres_normals_and_focal,
+        film_that_holds_still,
+        phone_lidar_made_sharp,
     )
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NOTES = ("Note", "MarkdownNote")
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMPOSITOR")
 # What the front end adds after a widget of this kind, with a value in the file and none in the prompt.
 UPLOADS = ("image_upload", "video_upload")
 

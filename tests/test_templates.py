@@ -19,6 +19,8 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import people as drawn
+import yunet_file
 from graphs import to_prompt, widget_names, without
 
 import fathom
@@ -26,7 +28,10 @@ import fathom
 ROOT = Path(__file__).parents[1]
 THUMBNAILS = os.environ.get("FATHOM_THUMBNAILS")
 NEEDS_MODELS = {"CheckpointLoaderSimple", "ControlNetLoader"}
-STAND_INS = ("normal-bae", "oneformer-ade20k")
+STAND_INS = ("normal-bae", "oneformer-ade20k", "oneformer-coco-objects", "moge-2-small", "video-depth-anything-small")
+STAND_INS += ("prompt-depth-anything-small",)
+NETWORKS = ("yunet",)
+"""Whose stand-in is a file of its own."""
 
 
 def load(path):
@@ -146,6 +151,9 @@ def prepared(comfyui, scene, tmp_path_factory):
     classes = torch.tensor([0, 3, 5, 19, 15, 7, 24, 22, 8, 57, 10, 33, 64, 23, 28, 36])  # of a room, in ADE20K
     torch.save({"labels": classes[scene.regions % len(classes)]}, folder / "oneformer-ade20k.pt")
     torch.save({"vectors": scene.normals}, folder / "normal-bae.pt")
+    save_truths(folder, scene)
+    prepare_people(inputs, folder)
+    prepare_lidar(inputs, scene)
     (folder / "packages").mkdir()
     if heif := importlib.util.find_spec("pillow_heif"):
         # Compiled for this Python's version; elsewhere the phone's template is left out.
@@ -158,6 +166,41 @@ def prepared(comfyui, scene, tmp_path_factory):
     entry = comfyui.run({"1": {"class_type": "UseStandIns", "inputs": {"folder": str(folder)}}})
     assert entry["status"]["status_str"] == "success", entry["status"]
     return comfyui
+
+
+def save_truths(folder, scene):
+    """What the stand-ins say of scene.png, and of the film that moves over it."""
+    from fathom import Normals
+    from fathom.signals.depth import depth_from_metres
+
+    depth = depth_from_metres(scene.depth, focal=scene.focal)
+    depth.save(folder / "moge-2-small.320x480.depth.npz")
+    Normals(scene.normals).save(folder / "moge-2-small.320x480.normals.npz")
+    depth.save(folder / "prompt-depth-anything-small.320x480.depth.npz")
+    frames = torch.stack([scene.depth[0, 40:280, 10 * step : 10 * step + 320] for step in range(6)])
+    depth_from_metres(frames).save(folder / "video-depth-anything-small.240x320.depth.npz")
+
+
+def prepare_people(inputs, folder):
+    """The picture people.png, and stand-ins that know what is in it."""
+    from fathom.training.scenes import render
+
+    room = render([15], 352, 480, kind="interior")
+    made = drawn.draw(room.image[0].permute(1, 2, 0), room.depth[0], room.normals[0])
+    Image.fromarray(made.image).save(inputs / "people.png")
+    made.depth.save(folder / "moge-2-small.352x480.depth.npz")
+    made.normals.save(folder / "moge-2-small.352x480.normals.npz")
+    made.objects.save(folder / "oneformer-coco-objects.352x480.objects.npz")
+    if importlib.util.find_spec("onnx"):
+        yunet_file.write(folder / "yunet.onnx")
+
+
+def prepare_lidar(inputs, scene):
+    """lidar.png: the distances of scene.png in millimetres as a phone gives them, coarse and with a hole."""
+    metres = torch.nn.functional.interpolate(scene.depth[None], (40, 60), mode="nearest-exact")[0, 0]
+    metres[10:16, 20:30] = 0
+    levels = (metres.nan_to_num(0, 0, 0) * 1000).round().clamp(0, 65535).numpy().astype(np.uint16)
+    Image.fromarray(levels).save(inputs / "lidar.png")
 
 
 def stereo_pair():
@@ -187,7 +230,7 @@ def write_video(path, picture):
 
 def offline(prompt):
     """The prompt with fathom-tiny in place of depth models that are not on disk."""
-    depth = set(fathom.estimators()) - set(STAND_INS)
+    depth = set(fathom.estimators()) - {*STAND_INS, *NETWORKS}
     for node in prompt.values():
         for name, value in node["inputs"].items():
             if node["class_type"] == "FathomCompareEstimators" and name == "estimators":
@@ -199,13 +242,27 @@ def offline(prompt):
 
 INPUTS = {"stereo_depth": "pair.png", "normals_controlnet": "scene.png", "segmentation_controlnet": "scene.png"}
 INPUTS |= {"region_crisp_depth": "scene.png", "compare_estimators": "scene.png"}
+INPUTS |= {"which_face_is_furthest_back": "people.png", "a_layer_for_each_person": "people.png"}
+INPUTS |= {"relight_only_the_nearest": "people.png", "metres_normals_and_focal": "scene.png"}
+INPUTS |= {"phone_lidar_made_sharp": "scene.png"}
+OF_NEWER_CORES = {"ImageCompositor"}
+
+
+def known_to(graph, nodes):
+    """The graph without nodes that an older ComfyUI has not, and what hangs on them."""
+    gone = {n["id"] for n in graph["nodes"] if n["type"] in OF_NEWER_CORES - nodes.keys()}
+    for link in graph["links"]:
+        if link[1] in gone:
+            gone.add(link[3])
+    return {**graph, "nodes": [n for n in graph["nodes"] if n["id"] not in gone]}
 
 
 @pytest.mark.comfyui
 @pytest.mark.parametrize("name", NAMES)
 def test_the_template_runs(name, prepared):
-    graph = read(name)
-    prompt = offline(without(to_prompt(graph, prepared.get("/object_info")), NEEDS_MODELS))
+    nodes = prepared.get("/object_info")
+    graph = known_to(read(name), nodes)
+    prompt = offline(without(to_prompt(graph, nodes), NEEDS_MODELS))
     if name == "phone_depth" and not needs_heif(prepared):
         pytest.skip("ComfyUI's Python cannot load this environment's pillow-heif")
     for node in prompt.values():
@@ -222,8 +279,22 @@ def test_the_template_runs(name, prepared):
     for title, pictures in shown.items():
         for picture in pictures:
             assert picture.std() > 1, f"{title} is one colour"
+    check_said(name, graph, entry["outputs"])
     if THUMBNAILS:
         write_thumbnail(Path(THUMBNAILS) / f"{templates.TITLES[name]}.jpg", name, prepared, shown)
+
+
+def check_said(name, graph, outputs):
+    """What the previews of text must say."""
+    said = {n["title"]: outputs[str(n["id"])]["text"][0] for n in graph["nodes"] if n["type"] == "PreviewAny"}
+    if name == "which_face_is_furthest_back":
+        (picked,) = json.loads(said["Picked"])
+        column, _, radius, metres, *_ = drawn.PEOPLE[-1]
+        assert picked["metres"] == pytest.approx(metres) and picked["of"] == len(drawn.PEOPLE)
+        assert abs((picked["box"][0] + picked["box"][2]) / 2 - column) < radius
+    if name == "a_layer_for_each_person":
+        placed = json.loads(said["Where each lies"])
+        assert sorted(p["z_index"] for p in placed) == [1, 2, 3] and {p["name"] for p in placed} == {"person"}
 
 
 def needs_heif(comfyui):
@@ -237,12 +308,15 @@ def needs_heif(comfyui):
 def picture_of(comfyui, file):
     folder = comfyui.base / file["type"] if file["type"] != "temp" else comfyui.base / "temp"
     with Image.open(folder / file["subfolder"] / file["filename"]) as image:
+        if image.mode == "RGBA":
+            # What is transparent lies over grey.
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "#606060"), image)
         return np.asarray(image.convert("RGB"))
 
 
 def write_thumbnail(path, name, comfyui, shown):
     """Up to four of the pictures shown, the input first unless it is among them, in one small JPEG."""
-    files = {"phone_depth": "scene.png", "video_without_flicker": "scene.png"}
+    files = {"phone_depth": "scene.png", "video_without_flicker": "scene.png", "film_that_holds_still": "scene.png"}
     with Image.open(comfyui.base / "input" / (files.get(name) or INPUTS.get(name, "example.png"))) as image:
         first = np.asarray(image.convert("RGB"))
     pictures = [first, *(p for listed in shown.values() for p in listed[-1:])]

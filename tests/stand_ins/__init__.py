@@ -1,8 +1,9 @@
 """A pack for tests in a running ComfyUI: models whose weights are not on disk answer through small stand-ins.
 
 The node `UseStandIns` names a folder. `<id>.safetensors` there holds seeded weights of the estimator's tiny variant;
-`<id>.pt` holds the labels or vectors that it answers with, whatever it sees. `packages` there holds Python packages
-that ComfyUI's own environment lacks.
+`<id>.pt` holds the labels or vectors that it answers with, whatever it sees; `<id>.<height>x<width>.<slot>.npz` the
+signal that it answers with for pictures of that size. `<id>.onnx` is a network itself. `packages` there holds Python
+packages that ComfyUI's own environment lacks.
 """
 
 from __future__ import annotations
@@ -38,32 +39,48 @@ class UseStandIns:
 
 
 class Answer:
-    """An annotator whose main signal is the truth. truth: fields of that signal."""
+    """An annotator whose signals are the truth. truth: fields of the main signal. kept: gives the signal of a picture's
+    size and a slot, or None."""
 
-    def __init__(self, annotator, truth):
-        self.annotator, self.truth = annotator, truth
+    def __init__(self, annotator, truth, kept):
+        self.annotator, self.truth, self.kept = annotator, truth, kept
 
     def annotate(self, image, resolution=None, options=None):
-        made = self.annotator.annotate(image, 64)
+        return self._truth(image, self.annotator.annotate(image, 64))
+
+    def __call__(self, image, resolution=None, **options):
         main = self.annotator.estimator.produces[0]
-        return {**made, main: replace(made[main], **self.truth)}
+        return self._truth(image, {main: self.annotator(image, 64, **options)})[main]
+
+    def _truth(self, image, made):
+        main = self.annotator.estimator.produces[0]
+        if self.truth:
+            made = {**made, main: replace(made[main], **self.truth)}
+        size = f"{image.shape[1]}x{image.shape[2]}"
+        return {slot: self.kept(size, slot) or signal for slot, signal in made.items()}
 
 
 def _stand_in(loading, folder):
     cache, held = loading.cache, {}
     real = type(cache).take
 
+    load_signal = next(m for name, m in sorted(sys.modules.items()) if name.endswith(".signals.files")).load_signal
+
     def take(estimator, dtype=None):
-        seeded = folder / f"{estimator.id}.safetensors"
-        if not seeded.is_file() or loading.weights.find(estimator.sources):
+        seeded = [p for p in (folder / f"{estimator.id}{end}" for end in (".safetensors", ".onnx")) if p.is_file()]
+        if not seeded or loading.weights.find(estimator.sources):
             return real(cache, estimator, dtype)
         if estimator.id not in held:
-            held[estimator.id] = loading.load(estimator.tiny(), seeded)
+            held[estimator.id] = loading.load(estimator.tiny(), seeded[0])
         answer = folder / f"{estimator.id}.pt"
-        if answer.is_file():
-            truth = torch.load(answer, weights_only=True)
-            return Answer(held[estimator.id], truth)
-        return held[estimator.id]
+        truth = torch.load(answer, weights_only=True) if answer.is_file() else {}
+
+        def kept(size, slot):
+            path = folder / f"{estimator.id}.{size}.{slot}.npz"
+            return load_signal(path) if path.is_file() else None
+
+        answers = bool(truth) or any(folder.glob(f"{estimator.id}.*.npz"))
+        return Answer(held[estimator.id], truth, kept) if answers else held[estimator.id]
 
     cache.take = take
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 THUMBNAILS = os.environ.get("FATHOM_THUMBNAILS")
 NEEDS_MODELS = {"CheckpointLoaderSimple", "ControlNetLoader"}
 STAND_INS = ("normal-bae", "oneformer-ade20k", "oneformer-coco-objects", "moge-2-small", "video-depth-anything-small")
-STAND_INS += ("prompt-depth-anything-small",)
+STAND_INS += ("prompt-depth-anything-small", "depth-anything-3-small")
 NETWORKS = ("yunet",)
 """Whose stand-in is a file of its own."""
 
@@ -295,6 +295,41 @@ def check_said(name, graph, outputs):
     if name == "a_layer_for_each_person":
         placed = json.loads(said["Where each lies"])
         assert sorted(p["z_index"] for p in placed) == [1, 2, 3] and {p["name"] for p in placed} == {"person"}
+
+
+@pytest.mark.comfyui
+def test_things_go_from_node_to_node_and_through_a_bundle(prepared):
+    def node(type, **inputs):
+        return {"class_type": type, "inputs": inputs}
+
+    pick = {"rank": 1, "names": "", "by": "left to right"}
+    nothing = dict.fromkeys(("normals", "segmentation"), "none")
+    prompt = {
+        "photo": node("LoadImage", image="people.png"),
+        "faces": node("FathomFindFaces", image=["photo", 0], estimator="yunet", score=0.9, least=0, most=100),
+        "boxes": node("FathomInstances", image=["photo", 0], name="face", boxes=["faces", 3]),
+        "masks": node("FathomInstances", image=["photo", 0], name="face", masks=["faces", 1]),
+        "depth": node("FathomDepthAnything3", image=["photo", 0], estimator="depth-anything-3-small", resolution=64),
+        "first": node("FathomPick", instances=["boxes", 2], depth=["depth", 1], **pick),
+        "last": node("FathomPick", instances=["masks", 2], **{**pick, "rank": -1}),
+        "ordered": node("FathomOrderRegions", depth=["depth", 1], k=1, instances=["masks", 2], statistic="median",
+                        percentile=50.0, erode=0),
+        "bundle": node("FathomBundle", image=["photo", 0], depth="fathom-tiny", resolution=64, faces="yunet",
+                       objects="oneformer-coco-objects", **nothing),
+        "seen": node("FathomInspectBundle", bundle=["bundle", 0]),
+        "previews": node("PreviewImage", images=["seen", 1]),
+        "one": node("PreviewAny", source=["first", 4]),
+        "other": node("PreviewAny", source=["last", 4]),
+        "order": node("MaskToImage", mask=["ordered", 1]),
+        "shown": node("PreviewImage", images=["order", 0]),
+    }  # fmt: skip
+    entry = prepared.run(prompt, 300)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    for id, person in (("one", drawn.PEOPLE[0]), ("other", drawn.PEOPLE[-1])):
+        (picked,) = json.loads(entry["outputs"][id]["text"][0])
+        assert abs((picked["box"][0] + picked["box"][2]) / 2 - person[0]) < person[2]
+    previews = [picture_of(prepared, file) for file in entry["outputs"]["previews"]["images"]]
+    assert len(previews) == 4 and all(p.std() > 1 for p in previews)  # the picture, depth, faces, objects
 
 
 def needs_heif(comfyui):

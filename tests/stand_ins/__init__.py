@@ -66,12 +66,21 @@ def _stand_in(loading, folder):
 
     load_signal = next(m for name, m in sorted(sys.modules.items()) if name.endswith(".signals.files")).load_signal
 
+    real_locate = loading.locate
+
+    def seeded(estimator):
+        files = (folder / f"{estimator.id}{end}" for end in (".safetensors", ".onnx"))
+        return None if loading.weights.find(estimator.sources) else next((p for p in files if p.is_file()), None)
+
+    def locate(estimator, weights_path=None):
+        return real_locate(estimator, weights_path or seeded(estimator))
+
     def take(estimator, dtype=None):
-        seeded = [p for p in (folder / f"{estimator.id}{end}" for end in (".safetensors", ".onnx")) if p.is_file()]
-        if not seeded or loading.weights.find(estimator.sources):
+        file = seeded(estimator)
+        if file is None:
             return real(cache, estimator, dtype)
         if estimator.id not in held:
-            held[estimator.id] = loading.load(estimator.tiny(), seeded[0])
+            held[estimator.id] = loading.load(estimator.tiny(), file)
         answer = folder / f"{estimator.id}.pt"
         truth = torch.load(answer, weights_only=True) if answer.is_file() else {}
 
@@ -82,7 +91,7 @@ def _stand_in(loading, folder):
         answers = bool(truth) or any(folder.glob(f"{estimator.id}.*.npz"))
         return Answer(held[estimator.id], truth, kept) if answers else held[estimator.id]
 
-    cache.take = take
+    cache.take, loading.locate = take, locate
 
 
 NODE_CLASS_MAPPINGS = {"UseStandIns": UseStandIns}

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from .common import open_picture
+
+__all__ = ["main", "open_picture"]
+
 INTERRUPTED = 130
 _PATIENCE = 4.0  # seconds between an interrupt and the end, whatever hinders it
 

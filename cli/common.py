@@ -77,7 +77,7 @@ class _Bar:
 def open_picture(path: Path) -> Any:
     """A photo as a PIL image or a tensor (1,H,W,3), upright, in sRGB. Raises PictureError naming the file and what is
     wrong with it."""
-    from ..mass.decode import decode
+    from ..annotator.decode import decode
     from ..mass.stores import check_file
 
     if not path.exists():

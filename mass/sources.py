@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from ..annotator.decode import PICTURES, decode
 from ..errors import FathomError, PictureError, SettingError
 from . import stores
-from .decode import PICTURES, decode
 
 VIDEOS = frozenset(
     ".mp4 .mov .mkv .webm .avi .m4v .mpg .mpeg .mpe .m2v .mxf .ts .m2t .mts .m2ts .wmv .asf .flv .f4v .ogv .ogm .y4m "

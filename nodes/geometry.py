@@ -8,6 +8,7 @@ from typing import Any
 from ..annotator import host
 from ..signals import Depth, Normals
 from ..signals.codec import write_whole
+from ..signals.files import fingerprint
 from ..tools import geometry, parallax, plane_fit
 from ..tools.intrinsics_files import with_camera
 from ..tools.sobel import sobel_normals
@@ -84,7 +85,17 @@ def _with_camera(depth: Depth, file: str, width: int) -> Depth:
     return depth if path is None else with_camera(depth, path, width)
 
 
-class FathomDepthToNormals(Node):
+class _ThroughLens(Node):
+    """A node that takes a camera from a file."""
+
+    @classmethod
+    def IS_CHANGED(cls, intrinsics: str | None = NONE, **_: Any) -> str:
+        """What changes when the file does, so that ComfyUI runs the node again; nothing does without one."""
+        path = chosen(intrinsics or NONE)  # None: another node says it
+        return "" if path is None else fingerprint(path)
+
+
+class FathomDepthToNormals(_ThroughLens):
     """Normals from depth."""
 
     DISPLAY_NAME = "Fathom Depth to Normals"
@@ -178,7 +189,7 @@ class FathomDepthToNormals(Node):
         return normals.to_image(convention), normals
 
 
-class FathomPointCloud(Node):
+class FathomPointCloud(_ThroughLens):
     """A point cloud file from depth."""
 
     DISPLAY_NAME = "Fathom Point Cloud"
@@ -235,7 +246,7 @@ class FathomPointCloud(Node):
         return files, names
 
 
-class FathomMesh(Node):
+class FathomMesh(_ThroughLens):
     """A mesh from depth."""
 
     DISPLAY_NAME = "Fathom Mesh"

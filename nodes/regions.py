@@ -45,6 +45,18 @@ MEASURE: dict[str, Any] = {
     ),
 }
 
+FOLLOW: dict[str, Any] = {
+    "follow_blur": advanced(
+        (
+            "BOOLEAN",
+            {
+                "default": True,
+                "tooltip": "Measure how far depth is blurred across the regions' borders, and leave out at least that.",
+            },
+        )
+    )
+}
+
 
 def _one_of(*given: Any) -> Any:
     connected = [what for what in given if what is not None]
@@ -86,7 +98,7 @@ class FathomDepthByRegion(Node):
                 ),
                 **MEASURE,
             },
-            "optional": dict(_REGIONS),
+            "optional": {**_REGIONS, **FOLLOW},
         }
 
     def execute(
@@ -99,9 +111,10 @@ class FathomDepthByRegion(Node):
         masks: Any = None,
         segmentation: Any = None,
         instances: Any = None,
+        follow_blur: bool = True,
     ) -> tuple[Depth, Any, str]:
         which = _one_of(masks, segmentation, instances)
-        crisp, told = regions.depth_by_region(depth, which, statistic, percentile, erode, fill)
+        crisp, told = regions.depth_by_region(depth, which, statistic, percentile, erode, fill, follow_blur)
         return crisp, crisp.to_image(), told
 
 
@@ -136,7 +149,7 @@ class FathomOrderRegions(Node):
                 ),
                 **MEASURE,
             },
-            "optional": dict(_REGIONS),
+            "optional": {**_REGIONS, **FOLLOW},
         }
 
     def execute(
@@ -149,8 +162,10 @@ class FathomOrderRegions(Node):
         masks: Any = None,
         segmentation: Any = None,
         instances: Any = None,
+        follow_blur: bool = True,
     ) -> tuple[Any, Any, str]:
-        return regions.order_regions(depth, _one_of(masks, segmentation, instances), k, statistic, percentile, erode)
+        which = _one_of(masks, segmentation, instances)
+        return regions.order_regions(depth, which, k, statistic, percentile, erode, follow_blur)
 
 
 class FathomRefineEdges(Node):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import SettingError, SignalError
 from . import codec, exr
 from .base import Signal, format_of
 from .field import check_mask, check_scope, check_shape, percentiles, sketches, slices, steady, stretch
+
+_log = logging.getLogger(__name__)
 
 DepthKind = Literal["metric", "affine_inverse", "scale_inverse", "affine_depth", "ordinal"]
 
@@ -401,14 +405,59 @@ def depth_from_metres(
 def to_metric(depth: Depth, near: float | None = None, far: float | None = None, focal: float | None = None) -> Depth:
     """The same depth in metres: where tools that need metres take it, and the one place where it is made.
 
-    near, far: metres of the closest and the farthest valid pixel. A metric depth needs neither, and is handed back; an
+    near, far: metres of the closest and the farthest valid pixel of each picture; lone pixels far beyond all others do
+    not count as such and take the end (`without_hot_pixels`). A metric depth needs neither, and is handed back; an
     affine one needs both; one right up to a factor needs one of them. focal: a focal length in pixels of this map where
     the depth has none. Raises SignalError telling what is missing.
     """
     lens = depth.focal if depth.focal is not None else focal
     if depth.kind == "metric" and near is None and far is None:
         return depth if lens is depth.focal else replace(depth, focal=lens)
-    values = depth.inverse(near, far) if depth.kind != "metric" else depth.metres(near, far)
+    if depth.kind == "metric":
+        raise SignalError("a metric depth has its own metres: leave near and far out.")
+    values = without_hot_pixels(depth).inverse(near, far)
     if depth.valid is not None:
         values = values.masked_fill(~depth.valid, 0.0)
     return replace(depth, values=values, kind="metric", focal=lens, look=DepthLook("metres"))
+
+
+def without_hot_pixels(depth: Depth) -> Depth:
+    """The depth with lone pixels that stand far out moved to the ends of all others; itself where there are none.
+
+    Far out is a tenth of the range of all but the outermost thousandth (at least 4 pixels) at either end; lone are
+    fewer than 4 such pixels within 5x5. How many, and in which picture, is told in the log.
+    """
+    pictures, changed = [], False
+    for place in range(len(depth)):
+        values = depth.values[place]
+        seen = values.flatten() if depth.valid is None else values[depth.valid[place]]
+        rank = max(4, len(seen) // 1000)
+        if len(seen) < 64:
+            pictures.append(values)
+            continue
+        low, high = seen.kthvalue(rank).values, seen.kthvalue(len(seen) + 1 - rank).values
+        margin = 0.1 * (high - low)
+        hot = _lone(values > high + margin, depth.valid, place) | _lone(values < low - margin, depth.valid, place)
+        count = int(hot.sum())
+        if count:
+            kept = values[~hot] if depth.valid is None else values[~hot & depth.valid[place]]
+            values = torch.where(hot, values.clamp(kept.amin(), kept.amax()), values)
+            _log.warning(
+                "%d lone pixels of picture %d stand far out from all others (as hot pixels do): they do not count as "
+                "its closest or farthest.",
+                count,
+                place + 1,
+            )
+            changed = True
+        pictures.append(values)
+    return replace(depth, values=torch.stack(pictures)) if changed else depth
+
+
+def _lone(out: Tensor, valid: Tensor | None, place: int) -> Tensor:
+    """The pixels (H,W) of `out` that have fewer than 3 others of it within 5x5."""
+    if valid is not None:
+        out = out & valid[place]
+    if not bool(out.any()):
+        return out
+    beside = F.avg_pool2d(out[None, None].float(), 5, 1, 2, count_include_pad=True)[0, 0] * 25
+    return out & (beside < 3.5)

@@ -8,16 +8,13 @@ for 16-bit PNG of depth and normals, which comes back within half a step.
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from torch import Tensor
-
 from ..errors import SettingError, SignalError
-from . import codec, exr
+from . import codec
 from .base import Signal, kinds
 from .codec import reading
 from .depth import Depth
@@ -25,7 +22,6 @@ from .field import check_scope, percentiles
 
 S = TypeVar("S", bound=Signal)
 
-_log = logging.getLogger(__name__)
 
 # What depth itself, not a rendering of it, is kept as.
 FORMATS = {"png16": ".png", "exr": ".exr", "npz": ".npz", "safetensors": ".safetensors"}
@@ -112,29 +108,6 @@ def save_series(
         written.append(first.with_name(name))
         save_depth(part, written[-1], metres=metres, ends=ends[place] if ends else None, texts=texts)
     return written
-
-
-def read_plane(path: str | Path) -> tuple[Tensor, int, str | None]:
-    """The bare numbers of a PNG or EXR file of one channel: float32 (H,W), bits per number, Fathom's description.
-
-    PNG: the whole numbers as they are stored, 0..255 or 0..65535, from the first colour channel. A 16-bit file that
-    holds nothing but multiples of 257 was made from 8 bits, and a warning says so. EXR: the channel Z.
-    Raises SignalError for another or a truncated file, FathomError when it cannot be opened.
-    """
-    path = Path(path)
-    if path.suffix.lower() == ".exr":
-        with reading(path):
-            plane, _, texts = exr.decode(path.read_bytes())
-            return plane, 32, texts.get(codec.KEY)
-    plane, bits, text = codec.read_plane(path)
-    plane = plane[..., 0] if plane.ndim == 3 else plane
-    if bits == 16 and bool(plane.any()) and bool((plane % 257 == 0).all()):
-        _log.warning(
-            "%s is a 16-bit PNG that was made from 8 bits: it holds %d levels only, so distances come in coarse steps.",
-            path.name,
-            len(plane.unique()),
-        )
-    return plane, bits, text
 
 
 def fingerprint(path: str | Path) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from fathom import Depth, PictureError, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
+from fathom.signals.depth import to_metric as metres_of
 from fathom.signals.files import save_depth
 from fathom.tools.convert import (
     convert_depth,
@@ -289,6 +290,19 @@ def test_disparity_needs_a_camera() -> None:
     with pytest.raises(SettingError, match="baseline"):
         disparity(depth, None, 500.0)
     assert disparity(depth, 0.1, 800.0).unique().tolist() == pytest.approx([20.0])
+
+
+def test_one_hot_pixel_does_not_stretch_near_and_far(caplog: pytest.LogCaptureFixture) -> None:
+    values = torch.linspace(0, 1, 64 * 64).view(1, 64, 64)
+    clean = metres_of(Depth(values, "affine_inverse"), 1.0, 4.0)
+    values = values.clone()
+    values[0, 10, 10] = 2.0
+    hot = metres_of(Depth(values, "affine_inverse"), 1.0, 4.0)
+    keep = torch.ones(64, 64, dtype=torch.bool)
+    keep[10, 10] = False
+    assert torch.allclose(hot.values[0][keep], clean.values[0][keep]) and float(hot.values[0, 10, 10]) == 1
+    assert torch.equal(to_metric(Depth(values, "affine_inverse"), 1.0, 4.0)[0].values, hot.values)
+    assert "lone pixels" in caplog.text
 
 
 def test_near_and_far_make_metres() -> None:

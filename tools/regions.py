@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -33,6 +34,9 @@ Method = Literal["joint", "guided"]
 
 _STRIP = 512  # rows worked on at a time
 _BEYOND = 0.25  # of a region's own range
+_USUAL = 4  # pixels: the blur of estimators' depth where it cannot be measured
+_CLEAR = 24  # courses across borders that tell the blur
+_MOST = 20000  # of them that are looked at
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,9 @@ def depth_by_region(
     regions: Tensor | Segmentation | Instances,
     statistic: Statistic = "median",
     percentile: float = 50.0,
-    erode: int = 4,
+    erode: int | None = None,
     fill: Fill = "edge-snapping",
+    follow_blur: bool = False,
 ) -> tuple[Depth, str]:
     """A depth whose borders are those of the regions, and each region's numbers as JSON.
 
@@ -63,10 +68,11 @@ def depth_by_region(
     first picture. Masks of another size are resized to the nearest pixel; of overlapping masks the later lies on top.
 
     erode: pixels near a region's border that its depth is not measured on, because estimators blur depth across
-    borders; a region too thin for that is measured whole. statistic: of the valid depth values in that core;
-    percentile: 0 = farthest, 100 = closest. fill: "flat" gives the whole region its statistic; "edge-snapping" keeps
-    the core as it is and continues it along its slope to the border; what lies in no region is treated as one more
-    region. Filled pixels become valid; a region without any valid depth stays as it is.
+    borders; None = as wide as this picture's depth is blurred there (`blur_at_borders`). follow_blur: that width where
+    it is more than `erode`. A region too thin for that is measured whole. statistic: of the valid depth values in that
+    core; percentile: 0 = farthest, 100 = closest. fill: "flat" gives the whole region its statistic; "edge-snapping"
+    keeps the core as it is and continues it along its slope to the border; what lies in no region is treated as one
+    more region. Filled pixels become valid; a region without any valid depth stays as it is.
 
     The JSON is a list with one object per region: picture, region, pixels, measured, value, mean, low and high
     (percentiles 5 and 95), unit, and for a metric depth metres. value is null where nothing was measured.
@@ -81,7 +87,9 @@ def depth_by_region(
     for i in each_picture(count, "Depth by region"):
         here = nth_depth(depth, i)
         known = _valid(here)
-        found = [r for r in _regions(regions, i, count, here, erode) if bool(r.where.any())]
+        named = _regions(regions, i, count, here)
+        reach = _erosion(here.values[0], known, named, erode, follow_blur)
+        found = _with_cores(named, reach)
         measured = [measure(here, here.values[0], known, r, statistic, percentile) for r in found]
         told += [{"picture": i, "region": r.name, **m} for r, m in zip(found, measured, strict=True)]
         values[i], valid[i] = here.values[0], known
@@ -91,7 +99,7 @@ def depth_by_region(
                     values[i][region.where] = numbers["value"]
                     valid[i] |= region.where
         else:
-            values[i], valid[i] = _snapped(here.values[0], known, found, erode, least)
+            values[i], valid[i] = _snapped(here.values[0], known, found, reach, least)
     whole = bool(valid.all())
     made = replace(depth, values=values.masked_fill_(~valid, 0.0), valid=None if whole else valid)
     return made, json.dumps(told)
@@ -103,7 +111,8 @@ def order_regions(
     k: int = 1,
     statistic: Statistic = "median",
     percentile: float = 50.0,
-    erode: int = 4,
+    erode: int | None = None,
+    follow_blur: bool = False,
 ) -> tuple[Tensor, Tensor, str]:
     """Regions from nearest to farthest: (all as MASK (N,H,W), the k-th of each picture as MASK (B,H,W), JSON).
 
@@ -123,7 +132,9 @@ def order_regions(
     for i in each_picture(count, "Order regions"):
         here = nth_depth(depth, i)
         known = _valid(here)
-        found = [r for r in _regions(regions, i, count, here, erode, on_top=False) if bool(r.where.any())]
+        named = _regions(regions, i, count, here, on_top=False)
+        reach = _erosion(here.values[0], known, named, erode, follow_blur)
+        found = _with_cores(named, reach, on_top=isinstance(regions, Segmentation))
         lenient = isinstance(regions, Instances)
         if not found and not lenient:
             raise SignalError(f"picture {i} has no region: every mask is empty.")
@@ -150,10 +161,11 @@ def _rank(value: float | None) -> float:
     return float("-inf") if value is None else value
 
 
-def check_measure(statistic: str, percentile: float, erode: int) -> None:
+def check_measure(statistic: str, percentile: float, erode: int | None) -> None:
     check_choice("statistic", statistic, get_args(Statistic))
     check_range("percentile", percentile, 0, 100)
-    check_range("erode", erode, 0, 256)
+    if erode is not None:
+        check_range("erode", erode, 0, 256)
 
 
 def _valid(depth: Depth) -> Tensor:
@@ -192,21 +204,27 @@ def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def _regions(
-    regions: Tensor | Segmentation | Instances, place: int, count: int, depth: Depth, erode: int, on_top: bool = True
-) -> Iterator[Region]:
-    """The regions of picture `place`, at the depth's size. on_top: later masks hide earlier ones."""
+    regions: Tensor | Segmentation | Instances, place: int, count: int, depth: Depth, on_top: bool = True
+) -> list[tuple[str, Tensor]]:
+    """The names and places, bool (H,W), of the regions of picture `place` that are not empty, at the depth's size.
+
+    on_top: later masks hide earlier ones.
+    """
+    return [(name, where) for name, where in _places(regions, place, count, depth, on_top) if bool(where.any())]
+
+
+def _places(
+    regions: Tensor | Segmentation | Instances, place: int, count: int, depth: Depth, on_top: bool
+) -> Iterator[tuple[str, Tensor]]:
     height, width = depth.values.shape[1:]
     device = depth.values.device
     if isinstance(regions, Segmentation):
         labels = nth(regions.labels, place).to(device)
         if labels.shape[1:] != (height, width):
             labels = F.interpolate(labels[:, None].float(), (height, width), mode="nearest-exact")[:, 0].long()
-        labels = labels[0]
-        core = core_of(labels, erode)
-        for label in labels.unique().tolist():
+        for label in labels[0].unique().tolist():
             if label >= 0:
-                where = labels == label
-                yield Region(regions.names[label], where, where & core)
+                yield regions.names[label], labels[0] == label
         return
     if isinstance(regions, Instances):
         above = torch.zeros(height, width, dtype=torch.bool, device=device)
@@ -214,7 +232,7 @@ def _regions(
             where = mask_at(thing.shape(regions.size).whole().to(device), height, width)
             if on_top:
                 where, above = where & ~above, where | above
-            yield Region(f"{thing.name} {number}", where, eroded(where, erode))
+            yield f"{thing.name} {number}", where
         return
     masks = regions if regions.ndim == 3 else regions[None]
     each = len(masks) // count if len(masks) > 1 else 1
@@ -223,10 +241,112 @@ def _regions(
     above = torch.zeros_like(binary[0])
     made = []
     for n in reversed(range(each)):
-        where = binary[n] & ~above if on_top else binary[n]
+        made.append((f"mask {n + 1}", binary[n] & ~above if on_top else binary[n]))
         above = above | binary[n]
-        made.append(Region(f"mask {n + 1}", where, eroded(where, erode)))
     yield from reversed(made)
+
+
+def _with_cores(named: Sequence[tuple[str, Tensor]], erode: int, on_top: bool = True) -> list[Region]:
+    """Regions and what is measured of them. on_top: no two overlap."""
+    if on_top and named:
+        core = core_of(_labels(named), erode)
+        return [Region(name, where, where & core) for name, where in named]
+    return [Region(name, where, eroded(where, erode)) for name, where in named]
+
+
+def _labels(named: Sequence[tuple[str, Tensor]]) -> Tensor:
+    """The number of the region of each pixel, int32 (H,W); -1 = of none. The last lies on top."""
+    labels = torch.full_like(named[0][1], -1, dtype=torch.int32)
+    for number, (_, where) in enumerate(named):
+        labels[where] = number
+    return labels
+
+
+def _erosion(
+    values: Tensor, known: Tensor, named: Sequence[tuple[str, Tensor]], erode: int | None, follow_blur: bool
+) -> int:
+    """The erosion that the settings ask for; of what cannot be measured _USUAL."""
+    if erode is not None and not follow_blur:
+        return erode
+    blur = blur_at_borders(values, known, _labels(named)) if named else None
+    least = 0 if erode is None else erode
+    return max(least, (_USUAL if erode is None else 0) if blur is None else blur)
+
+
+def blur_at_borders(values: Tensor, known: Tensor, labels: Tensor) -> int | None:
+    """Over how many pixels to each side the depth is blurred across the borders of regions; None where none is clear.
+
+    values float, known bool, labels int, (H,W) each. Along the rows and columns that cross a border, the middle course
+    from one region's depth to the other's is taken, both continued along their slopes; the blur reaches from the border
+    to where nine tenths of the way are done, and, as such courses fade out, 0.4 times as far again. Masks that lie
+    beside the depth's edge count as blur to that side.
+    """
+    least = None
+    for reach in (4, 8, 16, 32):
+        sides = ((values, known, labels), (values.mT, known.mT, labels.mT))
+        courses = torch.cat([_courses(v, k, n, reach) for v, k, n in sides])
+        if len(courses) < _CLEAR:
+            break
+        shares = _shares(courses, reach)
+        least = least or 0
+        if len(shares) < _CLEAR:
+            continue  # a blur much wider than this looks like a slope
+        middle = shares.median(0).values
+        half = max(_crossing(1 - middle.flip(0)), _crossing(middle))
+        least = max(0, math.ceil(1.4 * half - 0.6))
+        if half <= 0.35 * reach:
+            return least
+    # The regions are too narrow to show where the blur ends.
+    return None if least is None else max(least, 2 * _USUAL)
+
+
+def _shares(courses: Tensor, reach: int) -> Tensor:
+    """How much of the way from the one depth to the other is done along each course (N, 2*reach), of clear steps."""
+    outer = max(2, reach // 4)
+    at = torch.arange(2 * reach, device=courses.device) - reach + 0.5
+
+    def line(part: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        middle = part.mean(1, keepdim=True)
+        off = places - places.mean()
+        slope = ((part - middle) * off).sum(1, keepdim=True) / off.square().sum()
+        return middle + slope * (at - places.mean()), slope
+
+    before, falls = line(courses[:, :outer], at[:outer])
+    behind, rises = line(courses[:, -outer:], at[-outer:])
+    jump = behind - before
+    border = jump[:, reach - 1 : reach + 1].mean(1).abs()
+    clear = torch.maximum(falls.abs(), rises.abs())[:, 0] * reach < border
+    if not bool(clear.any()):
+        return courses[:0]
+    # Between regions of nearly one depth there is no step to measure.
+    clear &= border >= border[clear].median()
+    clear &= (jump.sign() == jump[:, :1].sign()).all(1) & (jump != 0).all(1)
+    return ((courses - before) / jump)[clear]
+
+
+def _courses(values: Tensor, known: Tensor, labels: Tensor, reach: int) -> Tensor:
+    """Depth along the rows, from `reach` pixels before a border to `reach` behind it: (N, 2*reach). Only borders
+    between two regions that both go on so far, and of many an even choice."""
+    if labels.shape[1] < 2 * reach:
+        return values.new_empty(0, 2 * reach)
+    wide = labels.unfold(1, 2 * reach, 1)
+    border = labels[:, reach - 1 : labels.shape[1] - reach] != labels[:, reach : labels.shape[1] - reach + 1]
+    rows, columns = border.nonzero(as_tuple=True)
+    step = max(1, len(rows) // _MOST)
+    rows, columns = rows[::step], columns[::step]
+    along = wide[rows, columns]
+    even = (along[:, :reach] == along[:, :1]).all(1) & (along[:, reach:] == along[:, -1:]).all(1)
+    even &= known.unfold(1, 2 * reach, 1)[rows, columns].all(1)
+    return values.unfold(1, 2 * reach, 1)[rows[even], columns[even]].float()
+
+
+def _crossing(course: Tensor) -> float:
+    """How far behind its middle a course from 0 to 1 passes 0.9 for good, in pixels."""
+    reach = len(course) // 2
+    below = int((course < 0.9).nonzero().amax())
+    before, after = float(course[below]), float(course[min(below + 1, len(course) - 1)])
+    share = (0.9 - before) / (after - before) if after > before else 0.0
+    return max(0.0, below + share - reach + 0.5)
 
 
 def core_of(labels: Tensor, erode: int) -> Tensor:

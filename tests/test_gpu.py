@@ -20,8 +20,8 @@ from fathom.nodes.base import moved, save_previews
 from fathom.signals import Palette
 
 GPU = torch.device("cuda")
-# Copies below this many bytes are constants: a mean, a filter's weights.
-SMALL = 2**12
+# What a picture more may add to the copies of a line: which of several ways it takes, a count.
+SMALL = 2**11
 
 
 def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
@@ -52,28 +52,50 @@ ASKS = {
 }
 
 
+def bytes_by_line(copies: list[tuple[int, str]]) -> list[tuple[str, int]]:
+    """The copies as (line of the pack, bytes); more than one of a line stand one after the other."""
+    return [(line, size) for size, line in copies]
+
+
+def grown(before: list[tuple[str, int]], copies: list[tuple[int, str]]) -> list[int]:
+    """By how many bytes the copies of a longer film grew, leaving out what did not; a copy more counts whole."""
+    left = list(before)
+    added = []
+    for line, size in bytes_by_line(copies):
+        match = next((entry for entry in left if entry[0] == line), (line, 0))
+        left = [entry for entry in left if entry is not match]
+        added.append(size - match[1])
+    return [size for size in added if size > SMALL]
+
+
 @pytest.fixture(params=representatives())
 def pair(request: pytest.FixtureRequest, tiny_annotator: Any) -> Any:
     """(the tiny variant on the processor, a function that loads it elsewhere)."""
     there = tiny_annotator(request.param)
     tiny = fathom.estimators()[request.param].tiny()
-    return there, lambda **how: fathom.load(tiny, weights=there.path, **how)
+    return there, lambda **how: fathom.load(tiny, weights=there.found.path, **how)
 
 
 def test_an_estimator_gives_the_same_there_for_one_copy_up_and_one_down(pair: Any, scene: torch.Tensor) -> None:
+    """Constants go up as well, a mean or a filter's table of any size: their copies do not grow with the film."""
     here, load = pair
     film = torch.cat([scene, scene.flip(2)])
-    expected = here(film, 64)
+    longer = torch.cat([film, film, film[:1]])
+    expected = here.scene(film, 64)
     with pretend_gpu() as traffic:
         there = load(device=GPU, dtype=torch.float32)
         assert there.device.type == "cuda" and isinstance(next(there.network.parameters()), OnGPU)
         traffic.clear()
-        result = there(film, 64)
-    assert_same(result, expected)
+        before = there.annotate(film, 64)
+        up, down = bytes_by_line(traffic.up), bytes_by_line(traffic.down)
+        traffic.clear()
+        there.annotate(longer, 64)
+    for slot, signal in before.items():
+        assert_same(signal, expected[slot])
     assert traffic.tf32 and set().union(*traffic.tf32.values()) == {False}, traffic.tf32
-    large = [[copy for copy in way if copy[0] > SMALL] for way in (traffic.up, traffic.down)]
-    assert [len(way) for way in large] == [1, 1], large
-    assert large[0][0][0] == film.numel() * 4
+    assert grown(up, traffic.up) == [(len(longer) - len(film)) * scene.numel() * 4], traffic.up
+    kept = sum(isinstance(value, torch.Tensor) for signal in before.values() for value in vars(signal).values())
+    assert 1 <= len(grown(down, traffic.down)) <= kept, traffic.down
     if here.estimator.id not in ASKS:
         assert len(traffic.asked) <= 3, traffic.asked
 
@@ -86,7 +108,7 @@ def test_an_estimator_runs_there_in_half_where_that_is_exact_enough(
     monkeypatch.delenv("FATHOM_PRECISION", raising=False)
     monkeypatch.setattr(host, "_faster_in_half", lambda where: True)
     with pretend_gpu():
-        there = fathom.load(here.estimator, here.path, GPU)
+        there = fathom.load(here.estimator, here.found.path, GPU)
         assert there.dtype == torch.float16
         result = there(scene, 64)
     values, expected = result.values, here(scene, 64).values
@@ -122,7 +144,7 @@ def test_float32_products_are_tf32_where_that_is_exact_enough(
     before, seen = tf32_allowed(), []
     with pretend_gpu():
         estimator = replace(here.estimator, tf32=measured)
-        there = fathom.load(estimator, here.path, GPU, torch.float32 if by_name else None)
+        there = fathom.load(estimator, here.found.path, GPU, torch.float32 if by_name else None)
         there.network.decoder.register_forward_hook(lambda *_: seen.append(tf32_allowed()))
         there(scene, 64)
         there.network.decoder.conv2.register_forward_hook(cancel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..annotator import host
 from ..annotator.loading import cache
+from ..errors import SettingError
 from ..signals import Scene, Signal
+from ..signals.base import kinds
 from ..signals.thumbnail import MOST, SIDE, thumbnails
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ class Node:
     METHOD: ClassVar[str] = "execute"
     PREVIEW: ClassVar[tuple[str, ...] | None] = None
     RETURN_TYPES: ClassVar[tuple[Any, ...]]
+    INPUT_TYPES: ClassVar[Callable[[], dict[str, Any]]]
+    _known_sockets: ClassVar[Mapping[str, tuple[type, bool]]]
 
     def __init__(self) -> None:
         # ComfyUI drops its nodes to free the host's memory, and has no other word for that. Not at exit: by then the
@@ -44,11 +48,32 @@ class Node:
         weakref.finalize(self, cache.release_unloaded).atexit = False
 
     def run(self, *args: Any, **inputs: Any) -> Any:
-        """What `execute` gives for these inputs, and its previews where ComfyUI shows them."""
+        """What `execute` gives for these inputs, and its previews where ComfyUI shows them. Raises SettingError for a
+        socket that was given something else than its type: a graph sent by a program may hold anything."""
+        for name, (wanted, needed) in self._sockets().items():
+            value = inputs.get(name)
+            if not isinstance(value, wanted) and (value is not None or (needed and name in inputs)):
+                raise SettingError(
+                    f"the input {name!r} takes {wanted.__name__}, got {type(value).__name__}: connect an output of "
+                    "that type."
+                )
         where = host.output_device()
         method = getattr(self, self.METHOD)
         result = moved(method(*moved(args, where), **moved(inputs, where)), where)
         return self._with_previews(result)
+
+    @classmethod
+    def _sockets(cls) -> Mapping[str, tuple[type, bool]]:
+        """The class of each input that is an object of Python, and whether it is required; read once, since some nodes
+        list folders for it."""
+        if "_known_sockets" not in vars(cls):
+            declared = cls.INPUT_TYPES()
+            inputs = {**declared.get("required", {}), **declared.get("optional", {})}
+            types = socket_types()
+            named = {name: kind for name, (kind, *_) in inputs.items() if isinstance(kind, str)}
+            needed = declared.get("required", {})
+            cls._known_sockets = {n: (types[kind], n in needed) for n, kind in named.items() if kind in types}
+        return cls._known_sockets
 
     @classmethod
     def outputs(cls) -> list[str]:
@@ -71,6 +96,12 @@ class Node:
         outputs = self.outputs()
         files = save_previews([told["result"][outputs.index(name)] for name in names])
         return {**told, "ui": {**ui, "images": files}} if files else result
+
+
+def socket_types() -> dict[str, type]:
+    """The class of what a socket of each type hands on."""
+    signals = {f"FATHOM_{name.upper()}": kind for name, kind in kinds().items()}
+    return {"IMAGE": Tensor, "MASK": Tensor, "FATHOM_BUNDLE": Scene, **signals}
 
 
 def moved(value: Any, where: torch.device) -> Any:

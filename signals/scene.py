@@ -165,7 +165,8 @@ class Scene:
 
 def parse_manifest(data: bytes, name: str) -> dict[str, Any]:
     """The manifest of a saved scene. Raises SignalError for what is none, or of a Fathom of another layout."""
-    manifest = codec.parse_json(data)
+    with codec.reading(Path(name) / MANIFEST):
+        manifest = codec.parse_json(data)
     if not isinstance(manifest, dict) or not all(isinstance(manifest.get(k), dict) for k in ("signals", "files")):
         raise SignalError(f"{name}: {MANIFEST} describes no scene.")
     if manifest.get("format") != FORMAT:

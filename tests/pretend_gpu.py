@@ -141,8 +141,9 @@ class _Mode(TorchDispatchMode):
         # What an operation in place gives back is the tensor that it was called on.
         same = {id(x.inner): x for x in there}
         for x in there:
-            if x.shape != x.inner.shape:
-                raise NotImplementedError(f"{func} changed the shape of a tensor of the pretended GPU in place")
+            if x.shape != x.inner.shape:  # squeeze_ and the like
+                with torch.inference_mode(x.is_inference()):
+                    x.data = OnGPU(x.inner)
 
         def wrapped(x: Tensor) -> Tensor:
             return x if x.is_meta else same[id(x)] if id(x) in same else OnGPU(x)

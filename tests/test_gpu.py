@@ -20,8 +20,8 @@ from fathom.nodes.base import moved, save_previews
 from fathom.signals import Palette
 
 GPU = torch.device("cuda")
-# What a picture more may add to the copies of a line: which of several ways it takes, a count.
-SMALL = 2**11
+# What a picture more may add to a copy: which of several ways it takes, a filter's table of its own.
+SMALL = 2**13
 
 
 def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
@@ -35,6 +35,8 @@ def test_the_pretended_gpu_refuses_what_a_gpu_refuses() -> None:
         with pytest.raises(RuntimeError, match="both"):
             torch.nn.functional.linear(here, torch.nn.Linear(3, 2).to(GPU).weight)
         traffic.clear()
+        reshaped = there[None].clone().squeeze_(0)
+        assert reshaped.shape == (3,) and reshaped.inner.shape == (3,)
         assert float((there * here.to(GPU)).sum()) == 3 and (there + 2.0).tolist() == [3.0, 3.0, 3.0]
     assert [size for size, _ in traffic.up] == [12] and [size for size, _ in traffic.down] == [12]
     assert len(traffic.asked) == 1
@@ -79,6 +81,7 @@ def pair(request: pytest.FixtureRequest, tiny_annotator: Any) -> Any:
 def test_an_estimator_gives_the_same_there_for_one_copy_up_and_one_down(pair: Any, scene: torch.Tensor) -> None:
     """Constants go up as well, a mean or a filter's table of any size: their copies do not grow with the film."""
     here, load = pair
+    id = here.estimator.id
     film = torch.cat([scene, scene.flip(2)])
     longer = torch.cat([film, film, film[:1]])
     expected = here.scene(film, 64)
@@ -93,10 +96,12 @@ def test_an_estimator_gives_the_same_there_for_one_copy_up_and_one_down(pair: An
     for slot, signal in before.items():
         assert_same(signal, expected[slot])
     assert traffic.tf32 and set().union(*traffic.tf32.values()) == {False}, traffic.tf32
-    assert grown(up, traffic.up) == [(len(longer) - len(film)) * scene.numel() * 4], traffic.up
+    more = grown(up, traffic.up)
+    picture = (len(longer) - len(film)) * scene.numel() * 4
+    assert more == [picture] or (id in ASKS and more[0] == picture > 100 * max(more[1:])), traffic.up
     kept = sum(isinstance(value, torch.Tensor) for signal in before.values() for value in vars(signal).values())
     assert 1 <= len(grown(down, traffic.down)) <= kept, traffic.down
-    if here.estimator.id not in ASKS:
+    if id not in ASKS:
         assert len(traffic.asked) <= 3, traffic.asked
 
 

@@ -102,10 +102,12 @@ def obtain_bundle(
     if scene is None:
         signals = estimate()
         scene = _keep(root, key, picture, parts, {slot: signals[slot] for slot in parts}, version)
+    # The result is in hand, whatever another process removes meanwhile or the folder forbids.
     if pin:
-        with suppress(SettingError):  # another process may just have removed it; the result is in hand all the same
+        with suppress(FathomError):
             pin_bundle(root, key)
-    _trim(root, limit, key)
+    with suppress(FathomError):
+        _trim(root, limit, key)
     return scene
 
 
@@ -160,17 +162,21 @@ def verify_bundle(root: Path, key: str) -> str | None:
 
 
 def remove_bundle(root: Path, key: str) -> None:
-    """Remove a bundle, pinned or not. Raises SettingError when there is none."""
+    """Remove a bundle, pinned or not. Raises SettingError when there is none, FathomError where that is forbidden."""
     _discard(_folder(root, key))
 
 
 def pin_bundle(root: Path, key: str, pinned: bool = True) -> None:
-    """Keep a bundle whatever the limit says, or stop doing so. Raises SettingError when there is none."""
+    """Keep a bundle whatever the limit says, or stop doing so. Raises SettingError when there is none, FathomError
+    where the folder may not be written to."""
     mark = _folder(root, key) / _PIN
-    if pinned:
-        mark.touch()
-    else:
-        mark.unlink(missing_ok=True)
+    try:
+        if pinned:
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+    except OSError as error:
+        raise FathomError(f"{mark} cannot be changed: {error.strerror}.") from error
 
 
 def _is_key(name: str) -> bool:
@@ -273,8 +279,12 @@ def _publish(draft: Path, final: Path) -> None:
 def _discard(folder: Path) -> None:
     # Renamed first: no reader ever meets a folder that is half gone.
     aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    with suppress(FileNotFoundError):
+    try:
         os.rename(folder, aside)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FathomError(f"the bundle {folder} cannot be removed: {error.strerror}.") from error
     shutil.rmtree(aside, ignore_errors=True)
 
 

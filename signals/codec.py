@@ -345,4 +345,5 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # a damaged file shows as any error at all, from KeyError to NotImplementedError
         if isinstance(error, OSError) and error.errno is not None:
             raise FathomError(f"{path} cannot be read: {error.strerror}.") from error
-        raise SignalError(f"{path.name} is truncated, damaged or of another kind: {error}") from error
+        # Some tell the whole header.
+        raise SignalError(f"{path.name} is truncated, damaged or of another kind: {str(error)[:500]}") from error

@@ -31,7 +31,8 @@ class Normals(Signal):
     source: what made it, for people to read.
     trained: what red, green and blue hold in the picture that the estimator's ControlNet was trained on.
 
-    Raises SignalError for a wrong shape or dtype, values that are not finite, or vectors not of unit length.
+    Raises SignalError for a wrong shape or dtype, values that are not finite, vectors not of unit length, or
+    `trained` that does not hold each axis once.
     """
 
     KIND: ClassVar[str] = "normals"
@@ -47,6 +48,8 @@ class Normals(Signal):
         check_shape("normals", self.vectors, 4, 3)
         if self.vectors.dtype != torch.float32:
             raise SignalError(f"normals must be float32, got {self.vectors.dtype}: call .float() first.")
+        if not set(self.trained) <= set(get_args(Channel)) or sorted(axis[1] for axis in self.trained) != list("xyz"):
+            raise SignalError(f"trained must hold x, y and z once, each with its sign, got {str(self.trained)[:100]}.")
         if self.valid is not None:
             check_mask("valid", self.valid, self.vectors)
         length = _lengths(self.vectors)

@@ -23,12 +23,26 @@ class Palette:
     """The classes of a data set: names and 8-bit RGB colours by label. Two classes may share a colour.
 
     countable: the labels of things, each of which is one (a person, a chair); the others are stuff (sky, floor).
+
+    Raises SignalError for another number of colours than names, colours that are none, or countable labels that are
+    none.
     """
 
     name: str
     names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
     countable: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for colour in self.colours:
+            if len(colour) != 3 or not all(type(level) is int and 0 <= level <= 255 for level in colour):
+                raise SignalError(f"a colour of a palette is three whole numbers in 0..255, got {str(colour)[:100]}.")
+        if len(self.names) != len(self.colours) or not all(isinstance(name, str) for name in self.names):
+            raise SignalError(
+                f"a palette needs a name for each colour, got {len(self.names)} and {len(self.colours)}."
+            )
+        if not all(type(label) is int and 0 <= label < len(self.names) for label in self.countable):
+            raise SignalError(f"countable must hold labels in 0..{len(self.names) - 1}, got {self.countable}.")
 
     def __len__(self) -> int:
         return len(self.names)

@@ -24,6 +24,8 @@ def as_pictures(image: Any) -> Tensor:
             "a picture must be a dense tensor (B,H,W,C), got a "
             f"{'nested' if image.is_nested else 'sparse'} one: use .to_dense(), or one picture at a time."
         )
+    if image.is_meta:
+        raise PictureError("the picture is a tensor without values (on torch's meta device).")
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4):
         hint = " One picture is a batch of one: image[None]." if image.ndim == 3 else ""
         raise PictureError(

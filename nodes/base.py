@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -49,7 +50,11 @@ class Node:
 
     def run(self, *args: Any, **inputs: Any) -> Any:
         """What `execute` gives for these inputs, and its previews where ComfyUI shows them. Raises SettingError for a
-        socket that was given something else than its type: a graph sent by a program may hold anything."""
+        socket that was given something else than its type, and for NaN: a graph sent by a program may hold both, and
+        ComfyUI's own bounds let NaN through."""
+        for name, value in inputs.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SettingError(f"the input {name!r} takes a finite number, got {value}.")
         for name, (wanted, needed) in self._sockets().items():
             value = inputs.get(name)
             if not isinstance(value, wanted) and (value is not None or (needed and name in inputs)):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..annotator import host, loading
 from ..annotator.pictures import as_pixels
-from ..errors import SettingError
 from ..models import estimator as by_id
 from ..models import ids
 from ..signals import Depth, Instances, Normals, Scene, Segmentation
@@ -161,8 +159,6 @@ class FathomBundle(Node):
         faces: str = NONE,
         objects: str = NONE,
     ) -> Parts:
-        if not 0 <= limit_gb < math.inf:  # not NaN either
-            raise SettingError(f"limit_gb must be a number of GiB, got {limit_gb}.")
         host.setting("BundleLimit", "FATHOM_BUNDLE_LIMIT", limit_gb)  # told here: INPUT_TYPES may not raise
         chosen = dict(zip(PARTS, (depth, normals, segmentation, faces, objects), strict=True))
         wanted = {part: id for part, id in chosen.items() if id != NONE}

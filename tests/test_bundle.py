@@ -424,3 +424,20 @@ def test_no_estimator_at_all_is_refused(tiny, scene):
 
     with pytest.raises(SettingError, match="at least one"):
         FathomBundle().execute(scene, "none", "none", "none")
+
+
+def test_a_result_is_handed_out_whatever_its_folder_forbids(tmp_path, monkeypatch):
+    """Pins and removals may fail, as on a folder that may only be read; who asks for them alone is told."""
+    keep(tmp_path, 1)
+    key = keep(tmp_path, 2).metadata["key"]
+
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store.Path, "touch", forbidden)
+    monkeypatch.setattr(store.os, "rename", forbidden)
+    assert torch.equal(keep(tmp_path, 2, pin=True, limit=0)["depth"].values, depth_of(2).values)
+    with pytest.raises(FathomError, match="cannot be changed: Permission denied"):
+        store.pin_bundle(tmp_path, key)
+    with pytest.raises(FathomError, match="cannot be removed: Permission denied"):
+        store.remove_bundle(tmp_path, key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import fathom
-from fathom import Depth
+from fathom import Depth, SettingError
 from fathom.nodes import NODES, dropin, estimate, fields
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,23 @@ def test_the_function_takes_what_the_node_declares(id):
     for name, spec in declared.get("optional", {}).items():
         if "default" in spec[1] and not getattr(node, "DEPRECATED", False):
             assert signature.parameters[name].default == spec[1]["default"], f"{id}.{name}"
+
+
+@pytest.mark.parametrize("value", [5, "x", [1], {}, None, torch.rand(1, 2, 2, 3)])
+def test_a_socket_refuses_what_is_not_of_its_type(value):
+    """ComfyUI hands on whatever a program puts into a graph where a link belongs."""
+    with pytest.raises(SettingError, match="'depth' takes Depth, got .*connect"):
+        NODES_BY_ID["FathomDepthToImage"]().run(depth=value)
+    image = torch.rand(1, 4, 4, 3)
+    with pytest.raises(SettingError, match="'depth' takes Depth"):
+        NODES_BY_ID["FathomFog"]().run(image=image, depth=value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_none_is_refused(value):
+    """NaN is neither below the least nor above the most, so that ComfyUI lets it through."""
+    with pytest.raises(SettingError, match="'limit_gb' takes a finite number"):
+        NODES_BY_ID["FathomBundle"]().run(image=torch.rand(1, 4, 4, 3), depth="fathom-tiny", limit_gb=value)
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)

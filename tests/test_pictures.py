@@ -138,3 +138,8 @@ def test_sparse_and_nested_tensors_are_told():
     ):
         with pytest.raises(PictureError, match=word):
             as_pixels(image)
+
+
+def test_a_tensor_without_values_is_told():
+    with pytest.raises(PictureError, match="without values"):
+        as_pixels(torch.empty(1, 4, 5, 3, device="meta"))

@@ -381,3 +381,107 @@ def test_wrong_intrinsics_cannot_be_made(values, layers, word):
 def test_a_wrong_layer_cannot_be_made(wrong):
     with pytest.raises(SignalError, match="1 or 3 channels"):
         Layer("albedo", **wrong)
+
+
+# ------------------------------------------------------------------- normals and labels to the last bound
+
+
+@pytest.mark.parametrize(("length", "unit"), [(1.0, True), (1.009, True), (0.991, True), (1.011, False), (0.989, False)])
+def test_normals_may_be_off_by_a_hundredth(length, unit):
+    vectors = torch.zeros(1, 2, 2, 3)
+    vectors[..., 2] = 1
+    vectors[0, 0, 0] *= length
+    if unit:
+        Normals(vectors)
+    else:
+        with pytest.raises(SignalError, match="1 of 4 normals .* unit length"):
+            Normals(vectors)
+
+
+@pytest.mark.parametrize("bad", [0.0, math.nan, math.inf, 5.0])
+def test_what_is_not_valid_may_be_any_vector_and_is_black(bad):
+    vectors = unit_vectors(torch.rand(1, 2, 3, 3, generator=GENERATOR))
+    vectors[0, 1, 2] = bad
+    valid = torch.ones(1, 2, 3, dtype=torch.bool)
+    with pytest.raises(SignalError):
+        Normals(vectors, valid)
+    valid[0, 1, 2] = False
+    image = Normals(vectors, valid).to_image()
+    assert image[0, 1, 2].tolist() == [0, 0, 0] and bool((image[valid] > 0).all())
+    torch.testing.assert_close(image[valid], (vectors[valid] + 1) / 2)
+    with pytest.raises(SignalError, match="valid"):
+        Normals(vectors, valid[:, :1])
+
+
+@pytest.mark.parametrize(
+    "trained", [(), ("+x", "+y"), ("+x", "+y", "+y"), ("x", "y", "z"), ("+x", "+y", "+w"), (1, 2, 3), ("+x",) * 3]
+)
+def test_channels_of_normals_hold_each_axis_once(trained):
+    with pytest.raises(SignalError, match="trained must hold"):
+        Normals(unit_vectors(torch.ones(1, 2, 2, 3)), trained=trained)
+
+
+def test_a_vector_of_no_length_looks_at_the_viewer():
+    found = unit_vectors(torch.tensor([[0.0, 0, 0], [0, 3, 4]]))
+    torch.testing.assert_close(found, torch.tensor([[0, 0, 1], [0, 0.6, 0.8]]))
+
+
+@pytest.mark.parametrize(
+    ("names", "colours"),
+    [
+        (("a",), ()),
+        (("a",), ((1, 2, 3), (4, 5, 6))),
+        ((5,), ((1, 2, 3),)),
+        (("a",), ((1, 2),)),
+        (("a",), ((1, 2, 256),)),
+        (("a",), ((-1, 2, 3),)),
+        (("a",), ((1.5, 2, 3),)),
+    ],
+)
+def test_a_palette_has_a_colour_for_each_name(names, colours):
+    with pytest.raises(SignalError, match="palette"):
+        Palette("x", names, colours)
+    Palette("x", ("a",), ((0, 255, 3),))
+
+
+def test_classes_present_come_largest_first_with_their_shares():
+    labels = torch.tensor([[[2, 2, 2, 0], [2, 2, -1, 0]]])
+    palette = Palette("p", ("wall", "sky; heaven", "floor, flooring"), ((1, 2, 3), (4, 5, 6), (255, 0, 16)))
+    found = Segmentation(labels, palette)
+    assert found.present() == [(2, "floor, flooring", 0.625), (0, "wall", 0.25)]
+    assert Segmentation(torch.full((1, 2, 2), -1), palette).present() == []
+
+
+def test_a_class_goes_by_each_of_its_synonyms():
+    palette = Palette("p", ("wall", "sky; Heaven", "floor, flooring"), ((1, 2, 3), (4, 5, 6), (255, 0, 16)))
+    for word, label in (("Heaven", 1), (" sky ", 1), ("flooring", 2), ("FLOOR, flooring", 2), ("sky; heaven", 1)):
+        assert palette.find(word) == [label]
+    with pytest.raises(SettingError, match="Did you mean floor"):
+        palette.find("flor")
+    with pytest.raises(SettingError, match="no class ''.$"):
+        palette.find("")
+
+
+def test_an_unknown_palette_names_those_there_are():
+    with pytest.raises(SettingError, match="there are ade20k, coco_panoptic"):
+        Palette.named("cityscapes")
+
+
+def test_masks_refuse_what_is_no_label():
+    found = Segmentation(torch.zeros(1, 2, 2, dtype=torch.long), Palette("p", ("a", "b"), ((1, 2, 3), (4, 5, 6))))
+    assert found.mask([0]).tolist() == [[[1, 1], [1, 1]]] and found.mask([1]).count_nonzero() == 0
+    for classes in ([], [2], [-1]):
+        with pytest.raises(SettingError):
+            found.mask(classes)
+    for wrong in (-2, 2):
+        with pytest.raises(SignalError, match=r"-1\.\.1"):
+            Segmentation(torch.full((1, 2, 2), wrong), found.palette)
+
+
+def test_the_legend_has_a_line_for_each_class_present():
+    from fathom.tools.legend import legend
+
+    palette = Palette("p", ("wall", "sky", "floor"), ((1, 2, 3), (4, 5, 6), (255, 0, 16)))
+    labels = torch.tensor([[[2, 2, 2, 0], [2, 2, -1, 0]]])
+    assert legend(Segmentation(labels, palette)) == "floor  #ff0010  62.5%\nwall  #010203  25.0%"
+    assert legend(Segmentation(torch.full((1, 2, 2), -1), palette)) == ""

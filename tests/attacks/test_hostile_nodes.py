@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+sys.path.insert(0, os.path.dirname(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))
 from test_files import SEED, in_time
 from test_gpu import BY_ESTIMATOR, BY_FILE, inputs, tensors
@@ -53,7 +54,7 @@ def odd(kind: Any, options: dict[str, Any], rng: random.Random) -> Any:
     if kind == "INT":
         return rng.choice((least, min(most, max(least, 96)), options.get("default", least)))
     if kind == "FLOAT":
-        return rng.choice((least, most, math.nan, 5e-324, (least + most) / 2, options.get("default", least)))
+        return rng.choice((least, most, math.nan, max(least, 5e-324), (least + most) / 2, options.get("default", least)))
     if kind == "BOOLEAN":
         return rng.random() < 0.5
     return rng.choice(WORDS)

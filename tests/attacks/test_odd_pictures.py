@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+sys.path.insert(0, os.path.dirname(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))
 from test_contract import Prompted, representatives
 from test_files import SEED, in_time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -40,7 +40,6 @@ class Node:
     METHOD: ClassVar[str] = "execute"
     PREVIEW: ClassVar[tuple[str, ...] | None] = None
     RETURN_TYPES: ClassVar[tuple[Any, ...]]
-    INPUT_TYPES: ClassVar[Callable[[], dict[str, Any]]]
     _known_sockets: ClassVar[Mapping[str, tuple[type, bool]]]
 
     def __init__(self) -> None:
@@ -72,7 +71,7 @@ class Node:
         """The class of each input that is an object of Python, and whether it is required; read once, since some nodes
         list folders for it."""
         if "_known_sockets" not in vars(cls):
-            declared = cls.INPUT_TYPES()
+            declared: dict[str, Any] = cls.INPUT_TYPES()  # pyright: ignore[reportAttributeAccessIssue]
             inputs = {**declared.get("required", {}), **declared.get("optional", {})}
             types = socket_types()
             named = {name: kind for name, (kind, *_) in inputs.items() if isinstance(kind, str)}

@@ -38,9 +38,7 @@ class Palette:
             if len(colour) != 3 or not all(type(level) is int and 0 <= level <= 255 for level in colour):
                 raise SignalError(f"a colour of a palette is three whole numbers in 0..255, got {str(colour)[:100]}.")
         if len(self.names) != len(self.colours) or not all(isinstance(name, str) for name in self.names):
-            raise SignalError(
-                f"a palette needs a name for each colour, got {len(self.names)} and {len(self.colours)}."
-            )
+            raise SignalError(f"a palette needs a name for each colour, got {len(self.names)} and {len(self.colours)}.")
         if not all(type(label) is int and 0 <= label < len(self.names) for label in self.countable):
             raise SignalError(f"countable must hold labels in 0..{len(self.names) - 1}, got {self.countable}.")
 

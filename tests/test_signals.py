@@ -386,7 +386,9 @@ def test_a_wrong_layer_cannot_be_made(wrong):
 # ------------------------------------------------------------------- normals and labels to the last bound
 
 
-@pytest.mark.parametrize(("length", "unit"), [(1.0, True), (1.009, True), (0.991, True), (1.011, False), (0.989, False)])
+@pytest.mark.parametrize(
+    ("length", "unit"), [(1.0, True), (1.009, True), (0.991, True), (1.011, False), (0.989, False)]
+)
 def test_normals_may_be_off_by_a_hundredth(length, unit):
     vectors = torch.zeros(1, 2, 2, 3)
     vectors[..., 2] = 1

@@ -275,7 +275,7 @@ def band_style(
         made = _treat(original, bands[0])
         for b in range(1, len(bands)):
             # Over to the next band around its near end.
-            over = (place >= b).to(place) if softness == 0 else ((place - b) / softness + 0.5).clamp(0, 1)
+            over = (place >= b).to(place) if softness == 0 else ((place - b) / max(softness, 1e-30) + 0.5).clamp(0, 1)
             if bool(over.any()):
                 made = torch.lerp(made, _treat(original, bands[b]), over)
         picture[i] = made.clamp(0, 1).permute(1, 2, 0)

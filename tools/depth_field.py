@@ -62,7 +62,9 @@ def depth_field(
     else:
         low, high = min(start, end), max(start, end)
         outside = torch.maximum(low - place, place - high).clamp_(min=0)
-        weight = (outside == 0).float() if softness == 0 else outside.div_(softness).clamp_(max=1).neg_().add_(1)
+        weight = (
+            (outside == 0).float() if softness == 0 else outside.div_(max(softness, 1e-30)).clamp_(max=1).neg_().add_(1)
+        )
     weight = _eased(weight, easing)
     if shape == "inverse band":
         weight = 1 - weight

@@ -26,7 +26,20 @@ from fathom.nodes.base import socket_types
 pytestmark = [pytest.mark.attack, pytest.mark.filterwarnings("ignore")]
 
 TURNS = int(os.environ.get("FATHOM_ATTACK_TURNS", "12"))
-WORDS = ["", " ", "\0", "../../x", "/etc/passwd", "a" * 5000, "\ud800", "%date:yyyy%", "CON", "nan", "[" * 3000, "x\ny=1"]
+WORDS = [
+    "",
+    " ",
+    "\0",
+    "../../x",
+    "/etc/passwd",
+    "a" * 5000,
+    "\ud800",
+    "%date:yyyy%",
+    "CON",
+    "nan",
+    "[" * 3000,
+    "x\ny=1",
+]
 LITERALS: list[Any] = [5, "x", [1], {}, math.nan, True, object(), torch.rand(3)]
 
 
@@ -54,7 +67,9 @@ def odd(kind: Any, options: dict[str, Any], rng: random.Random) -> Any:
     if kind == "INT":
         return rng.choice((least, min(most, max(least, 96)), options.get("default", least)))
     if kind == "FLOAT":
-        return rng.choice((least, most, math.nan, max(least, 5e-324), (least + most) / 2, options.get("default", least)))
+        return rng.choice(
+            (least, most, math.nan, max(least, 5e-324), (least + most) / 2, options.get("default", least))
+        )
     if kind == "BOOLEAN":
         return rng.random() < 0.5
     return rng.choice(WORDS)

@@ -34,8 +34,8 @@ pytestmark = [pytest.mark.attack, pytest.mark.filterwarnings("ignore")]
 
 # What may stand where a word or a number of ours stood.
 ODD: list[Any] = [
-    None, True, 0, -1, 1.5, 10**400, 1e400, float("nan"), "", "\0", "x" * 10_000, "../../x", "/", [], {}, [[]], {"a": {}},
-    [1], ["a", None], "depth", "normals", 2**63, -(2**70),
+    None, True, 0, -1, 1.5, 10**400, 1e400, float("nan"), "", "\0", "x" * 10_000, "../../x", "/", [], {}, [[]],
+    {"a": {}}, [1], ["a", None], "depth", "normals", 2**63, -(2**70),
 ]  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def test_damaged_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack
                 store.load_bundle(tmp_path, key)
             except FathomError:
                 pass
-            assert torch.equal(keep(tmp_path)["depth"].values, expected)
+            assert torch.equal(keep(tmp_path).depth.values, expected)
         attacks("scenes and bundles, damaged")
         for file, data in good.items():
             (tmp_path / key / file).write_bytes(data)
@@ -181,8 +181,8 @@ def test_odd_entries_of_a_bundle_folder(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / ("d" * 32) / "manifest.json").mkdir()
     (tmp_path / "digests.json").write_text("{" * 100_000)
     assert key in bundle_nodes.FathomLoadBundle.INPUT_TYPES()["required"]["key"][0]
-    assert torch.equal(keep(tmp_path)["depth"].values, depth_of().values)
-    assert torch.equal(keep(tmp_path, 1, limit=0)["depth"].values, depth_of(1).values)
+    assert torch.equal(keep(tmp_path).depth.values, depth_of().values)
+    assert torch.equal(keep(tmp_path, 1, limit=0).depth.values, depth_of(1).values)
 
 
 def _contend(root: Path, number: int, failures: Any) -> None:
@@ -192,7 +192,7 @@ def _contend(root: Path, number: int, failures: Any) -> None:
             seed = rng.randrange(3)
             limit = rng.choice((0, 2**30))
             found = keep(root, seed, pin=rng.random() < 0.2, limit=limit)
-            assert torch.equal(found["depth"].values, depth_of(seed).values)
+            assert torch.equal(found.depth.values, depth_of(seed).values)
             if turn % 3 == 0:
                 try:
                     store.remove_bundle(root, found.metadata["key"])
@@ -216,7 +216,7 @@ def test_processes_on_one_bundle(tmp_path: Path, attacks: Callable[..., None]) -
     assert failures.empty() and all(process.exitcode == 0 for process in running), failures.get()
     attacks("uses of one bundle by four processes", 32)
     for seed in range(3):
-        assert torch.equal(keep(tmp_path, seed)["depth"].values, depth_of(seed).values)
+        assert torch.equal(keep(tmp_path, seed).depth.values, depth_of(seed).values)
     assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 

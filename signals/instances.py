@@ -25,6 +25,8 @@ Box = tuple[float, float, float, float]
 
 FACE = "face"
 
+_MOST_PIXELS = 2**28  # of a picture: a file may say any size, and masks take its memory
+
 
 @dataclass(frozen=True, eq=False)
 class Runs:
@@ -234,8 +236,11 @@ class Instances(Signal):
     source: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or not all(isinstance(s, int) and s > 0 for s in self.size):
-            raise SignalError(f"the size of instances must be (height, width) in whole pixels, got {self.size!r}.")
+        if len(self.size) != 2 or not all(isinstance(s, int) and 0 < s <= _MOST_PIXELS for s in self.size):
+            got = str(self.size)[:100]
+            raise SignalError(f"the size of instances must be (height, width) in whole pixels, got {got}.")
+        if self.size[0] * self.size[1] > _MOST_PIXELS:
+            raise SignalError(f"the size of instances is {self.size[1]}x{self.size[0]}: more than a picture can have.")
         object.__setattr__(self, "things", tuple(tuple(picture) for picture in self.things))
         if not self.things:
             raise SignalError("instances need a tuple of things for every picture, got none: an empty picture is ().")

@@ -487,3 +487,11 @@ def test_the_legend_has_a_line_for_each_class_present():
     labels = torch.tensor([[[2, 2, 2, 0], [2, 2, -1, 0]]])
     assert legend(Segmentation(labels, palette)) == "floor  #ff0010  62.5%\nwall  #010203  25.0%"
     assert legend(Segmentation(torch.full((1, 2, 2), -1), palette)) == ""
+
+
+@pytest.mark.parametrize("size", [(10**400, 3), (2**20, 2**20), (0, 3), (3,)])
+def test_instances_of_no_size_that_a_picture_has_are_refused(size):
+    from fathom import Instances
+
+    with pytest.raises(SignalError, match="the size of instances"):
+        Instances(((),), size)

@@ -73,7 +73,8 @@ def rewritten(text: str, seed: str, count: int = COUNT) -> Iterator[str]:
 def whole(signal: Any) -> None:
     """What came back can be used: it has a size and a picture."""
     assert len(signal) >= 0
-    if len(signal) and next(iter(signal._tensors().values())).numel() < 2**20:
+    _, tensors = signal.pack()
+    if len(signal) and sum(tensor.numel() for tensor in tensors.values()) < 2**20:
         image = signal[0].to_image()
         assert bool(image.isfinite().all()) and 0 <= float(image.amin()) and float(image.amax()) <= 1
 

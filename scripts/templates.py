@@ -679,6 +679,13 @@ TITLES = {
     "stereo_depth": "Depth from a stereo picture",
     "bundle_variations": "Take a picture apart once, vary for free",
     "video_without_flicker": "Depth of a video without flicker",
+    "which_face_is_furthest_back": "Which face is furthest back",
+    "a_layer_for_each_person": "A layer for each person",
+    "isolate_with_soft_depth": "Isolate the subject with soft depth",
+    "relight_only_the_nearest": "Relight only the nearest thing",
+    "metres_normals_and_focal": "Metres, normals and focal length from one pass",
+    "film_that_holds_still": "A film whose depth holds still",
+    "phone_lidar_made_sharp": "A phone's LiDAR made sharp",
 }
 
 

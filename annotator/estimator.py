@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,71 +11,14 @@ from torch import Tensor, nn
 
 from ..errors import SettingError
 from ..signals import Signal
+from .description import Description, Licence, Option
 from .sizing import Fit, Size
-from .weights import Checkpoint, Found, Source, read
+from .weights import Checkpoint, Found, read
+
+__all__ = ["HALF_MEAN", "HALF_STD", "IMAGENET_MEAN", "IMAGENET_STD", "Estimator", "FilmInFlight", "Licence", "Option"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-
-
-@dataclass(frozen=True)
-class Licence:
-    """The licence of the weights. commercial: whether it allows commercial use; None = nobody has said."""
-
-    name: str
-    commercial: bool | None
-    url: str = ""
-
-    def __str__(self) -> str:
-        return self.name + {True: "", False: ", non-commercial", None: ", terms unclear"}[self.commercial]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One setting of an estimator beyond `resolution`: a switch, a number with its range, or a choice."""
-
-    name: str
-    default: bool | int | float | str
-    least: float | None = None
-    most: float | None = None
-    choices: tuple[str, ...] = ()
-    about: str = ""
-
-    @property
-    def takes(self) -> str:
-        """The values that it takes, for people: "1..50", "true, false", the choices."""
-        if isinstance(self.default, bool):
-            return "true, false"
-        return ", ".join(self.choices) or f"{self.least}..{self.most}"
-
-    def parse(self, text: str) -> Any:
-        """The value that a shell's `text` stands for, checked. Raises SettingError."""
-        value: Any = text
-        if isinstance(self.default, bool):
-            value = {"true": True, "false": False}.get(text.lower(), text)
-        elif isinstance(self.default, (int, float)):
-            with suppress(ValueError):
-                value = type(self.default)(text)
-        return self.check(value)
-
-    def check(self, value: Any) -> Any:
-        """`value`, or the default for None. Raises SettingError naming the range for anything outside it."""
-        if value is None:
-            return self.default
-        if self.choices:
-            if value not in self.choices:
-                raise SettingError(f"{self.name} must be one of {', '.join(self.choices)}, got {value!r}.")
-            return value
-        if isinstance(self.default, bool):
-            if not isinstance(value, bool):
-                raise SettingError(f"{self.name} must be True or False, got {value!r}.")
-            return value
-        whole = isinstance(self.default, int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            raise SettingError(f"{self.name} must be a {'whole number' if whole else 'number'}, got {value!r}.")
-        if (self.least is not None and value < self.least) or (self.most is not None and value > self.most):
-            raise SettingError(f"{self.name} must lie in {self.least}..{self.most}, got {value}.")
-        return value
 
 
 class FilmInFlight(Protocol):
@@ -92,16 +34,13 @@ class FilmInFlight(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimator:
+class Estimator(Description):
     """One model that people choose by name. A family subclasses this in its own file under models/.
 
-    id: what graphs and shells write, stable. name: what people read. family: the file's subject. produces: the slots
-    that one forward fills, the main one first, such as ("depth", "normals"). licence: of the
-    weights. parameters: how many numbers the network holds. sources: published files, the preferred first.
-    about: one sentence on what it is good at. memory: bytes that one pixel of the network's input takes during a
-    float32 forward, measured. options: settings beyond the resolution. mean, std: normalisation of 0..1 RGB.
+    Beside what `Description` tells: memory: bytes that one pixel of the network's input takes during a
+    float32 forward, measured. mean, std: normalisation of 0..1 RGB.
     extras: patterns of known keys that checkpoints hold and the network does not need, each with the reason.
-    embedded: the weights file that ships with the pack, relative to it. half: whether float16 moves no more than a
+    half: whether float16 moves no more than a
     thousandth of the pixels by over 1/510 of the result's range, measured (docs/performance.md); it is then the
     precision on devices that are faster in it. tf32: whether the same holds for TF32, in which a GPU then computes
     float32 products; None = not measured, torch decides. channels_last: whether a processor is quicker with the
@@ -109,31 +48,18 @@ class Estimator:
     processor may sum in another order to be faster (annotator/layers.py). shares: estimators that name the same
     run over one network: over the same files one is in memory for all of them, so they `adapt` to nothing. window: how
     many frames of a film the network sees together; with more than one a batch is one film and goes through `film`.
-    takes: the kinds of signal of which it needs one beside the picture, such as ("depth",) for a measured map; `infer`
-    finds it in its options as "prompt".
     """
 
-    id: str
-    name: str
-    family: str
-    produces: tuple[str, ...]
-    licence: Licence
-    parameters: int
-    sources: tuple[Source, ...]
-    about: str = ""
     memory: int = 1024
-    options: tuple[Option, ...] = ()
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     extras: Mapping[str, str] = field(default_factory=dict)
-    embedded: str | None = None
     half: bool = False
     tf32: bool | None = None
     channels_last: bool = False
     fast_linear: bool = True
     shares: str = ""
     window: int = 1
-    takes: tuple[str, ...] = ()
 
     # ------------------------------------------------------------------------------ the network
 
@@ -203,38 +129,12 @@ class Estimator:
         """The typed signal of `raw`'s result."""
         raise NotImplementedError(f"{type(self).__name__} must say what its result means")
 
-    def slot(self, name: str) -> str:
-        """Which of `produces` a scene's slot of this name takes: the one called so, else the main one."""
-        return name if name in self.produces else self.produces[0]
-
     def memory_required(self, batch: int, fit: Fit, dtype: torch.dtype) -> int:
         """Bytes of device memory that a forward of `batch` pictures takes beside the weights."""
         height, width = fit.network
         per_pixel = self.memory * dtype.itemsize // 4
         picture = fit.source[0] * fit.source[1] * 3 * 4
         return batch * (height * width * per_pixel + 4 * picture)
-
-    def parse(self, text: str) -> dict[str, Any]:
-        """The options that lines of name=value set. Raises SettingError for a line that is none, an unknown name, or a
-        value that it does not take."""
-        known = {o.name: o for o in self.options}
-        chosen: dict[str, Any] = {}
-        for line in filter(None, map(str.strip, text.splitlines())):
-            name, equals, value = (part.strip() for part in line.partition("="))
-            if not equals:
-                raise SettingError(f"an option is name=value, such as steps=10; got {line!r}.")
-            chosen[name] = known[name].parse(value) if name in known else value
-        self.settings(chosen)
-        return chosen
-
-    def settings(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Every option with its checked value. Raises SettingError for an unknown name or a bad value."""
-        known = {o.name: o for o in self.options}
-        for name in given:
-            if name not in known:
-                have = f"its options are {', '.join(known)}" if known else "it has no options"
-                raise SettingError(f"{self.id} has no option {name!r}: {have}.")
-        return {name: option.check(given.get(name)) for name, option in known.items()}
 
     def check_prompt(self, prompt: Signal | None, count: int) -> None:
         """Raises SettingError when `prompt` is not what this estimator needs beside `count` pictures."""

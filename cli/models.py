@@ -28,7 +28,7 @@ def list_models(
     markdown: Annotated[bool, typer.Option(help="Print the table of docs/models.md.")] = False,
 ) -> None:
     """List every estimator: what it makes, its size, its licence, and where its weights are."""
-    from .. import estimators
+    from ..models import descriptions
 
     if context.invoked_subcommand:
         return
@@ -38,7 +38,7 @@ def list_models(
     from rich.table import Table
 
     table = Table("id", "makes", "parameters", "licence of the weights", "on disk", box=None)
-    for e in estimators().values():
+    for e in descriptions().values():
         place = where(e) or f"no, {_megabytes(e)} to fetch"
         table.add_row(e.id, ", ".join(e.produces), f"{e.parameters / 1e6:,.1f} M", str(e.licence), place)
     print_table(table)
@@ -54,10 +54,10 @@ def _megabytes(e: Any) -> str:
 
 def markdown_table() -> str:
     """The table of docs/models.md, one row for each estimator."""
-    from .. import estimators
+    from ..models import descriptions
 
     rows = ["| id | makes | parameters | download | licence of the weights | |", "|---|---|---|---|---|---|"]
-    for e in estimators().values():
+    for e in descriptions().values():
         fetch = "comes along" if e.embedded else _megabytes(e)
         licence = f"[{e.licence}]({e.licence.url})" if e.licence.url else str(e.licence)
         makes = ", ".join(e.produces)
@@ -74,12 +74,11 @@ def options(
     """List what `annotate --option` can set: each model's own options, their defaults and what they take."""
     from rich.table import Column, Table
 
-    from .. import estimators
-    from ..models import estimator as by_id
+    from ..models import description, descriptions
 
     about = Column("about", min_width=30)
     table = Table(Column("id", no_wrap=True), Column("option", no_wrap=True), "default", "takes", about, box=None)
-    for e in [by_id(id) for id in estimator] if estimator else estimators().values():
+    for e in map(description, estimator) if estimator else descriptions().values():
         for option in e.options:
             table.add_row(e.id, option.name, str(option.default).lower(), option.takes, option.about)
     if not table.rows:
@@ -93,8 +92,8 @@ def verify() -> None:
     """Hash every weights file on disk and compare it with the published one."""
     from rich.table import Column, Table
 
-    from .. import estimators
     from ..annotator.weights import survey
+    from ..models import descriptions
 
     advice = {
         "mismatch": "not the published file: delete it and let Fathom fetch it again, unless you put it there yourself",
@@ -107,7 +106,7 @@ def verify() -> None:
     wrong = 0
     seen = set()
     with bars():
-        for e in estimators().values():
+        for e in descriptions().values():
             for checked in survey(e.sources):
                 if checked.found is None:
                     continue

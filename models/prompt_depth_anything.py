@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..annotator.estimator import Estimator, Licence, Option
 from ..annotator.sizing import Fit, Size, bounded
-from ..annotator.weights import Checkpoint, Source
+from ..annotator.weights import Checkpoint
 from ..errors import SettingError, WeightsError
 from ..signals import Depth, DepthLook
 from ..signals.depth import depth_from_metres
@@ -34,6 +34,7 @@ from ._dpt import (
     run_blocks,
     vision_transformer,
 )
+from ._sources import published
 from .depth_anything import GRID, PATCH, SPECS, Spec
 from .depth_anything import NAMES as DEPTH_ANYTHING_NAMES
 
@@ -239,8 +240,8 @@ ESTIMATORS = (
         licence=Licence("not stated", None, "https://github.com/DepthAnything/PromptDA"),
         parameters=25_008_833,
         sources=(
-            Source("depth-anything/prompt-depth-anything-vits", "model.ckpt"),
-            Source("depth-anything/prompt-depth-anything-vits-hf", "model.safetensors", "transformers"),
+            published("depth-anything/prompt-depth-anything-vits", "model.ckpt"),
+            published("depth-anything/prompt-depth-anything-vits-hf", "model.safetensors", "transformers"),
         ),
         about="Metres at the photo's size from a coarse measured depth, such as a phone's LiDAR; needs that depth.",
         memory=880,

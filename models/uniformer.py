@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from ..annotator.estimator import Estimator, Licence, Option
 from ..annotator.filters import Filter, argmax_at, resize
 from ..annotator.sizing import Fit, Size
-from ..annotator.weights import Checkpoint, Source
+from ..annotator.weights import Checkpoint
 from ..signals import Palette, Segmentation
 from ._controlnet import controlnet_picture
 from ._enlarged import convolve_enlarged
+from ._sources import published
 from .oneformer import labelling_memory
 
 POOLS = (1, 2, 3, 6)  # sides of the pyramid pooling of the head
@@ -248,7 +249,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         # The code is Apache-2.0; neither the annotator's nor the weights' repository says anything of the file.
         licence=Licence("not stated", None, "https://github.com/lllyasviel/ControlNet/blob/main/annotator/uniformer"),
         parameters=50_744_790,
-        sources=(Source("lllyasviel/Annotators", "upernet_global_small.pth"),),
+        sources=(published("lllyasviel/Annotators", "upernet_global_small.pth"),),
         about="150 classes of ADE20K as the first ControlNet for segmentation saw them; coarser than OneFormer.",
         memory=1700,
         options=(

@@ -24,6 +24,7 @@ from ..errors import WeightsError
 from ..signals import Depth, DepthLook
 from ..signals.depth import depth_from_metres
 from ._dpt import Scratch, lower_bound, place_by_scale, rescale, run_blocks, vision_transformer
+from ._sources import published
 from .depth_anything import GRID, PATCH, SHORT, SPECS, Spec
 
 WINDOW = 32  # frames that the network sees at once
@@ -432,21 +433,10 @@ def _model(
     )
 
 
-_SMALL = Source(
-    "depth-anything/Video-Depth-Anything-Small",
-    "video_depth_anything_vits.pth",
-    sha256="13379300b739e659f076a59d52e9801bd8d38c541a7e71f73bbca4dcfb013609",
-    size=116440756,
-)
-_METRIC_SMALL = Source(
-    "depth-anything/Metric-Video-Depth-Anything-Small",
-    "metric_video_depth_anything_vits.pth",
-    sha256="3c28432b4e1f0d7bb31cad5151b6313b49457db5aa58d82e85bfb0f8b1311b33",
-    size=116444063,
-)
-# Known by name only.
-_BASE = Source("depth-anything/Video-Depth-Anything-Base", "video_depth_anything_vitb.pth")
-_LARGE = Source("depth-anything/Video-Depth-Anything-Large", "video_depth_anything_vitl.pth")
+_SMALL = published("depth-anything/Video-Depth-Anything-Small", "video_depth_anything_vits.pth")
+_METRIC_SMALL = published("depth-anything/Metric-Video-Depth-Anything-Small", "metric_video_depth_anything_vits.pth")
+_BASE = published("depth-anything/Video-Depth-Anything-Base", "video_depth_anything_vitb.pth")
+_LARGE = published("depth-anything/Video-Depth-Anything-Large", "video_depth_anything_vitl.pth")
 
 # Memory is that of a window of 32 frames, measured for Small; the head takes most, so the others by the head's width.
 _FILM = "Relative depth of a film that holds still from frame to frame; "

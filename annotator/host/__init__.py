@@ -15,15 +15,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from ...errors import FathomError, PictureError, SettingError
 from ..environment import variable as environment
 from .plain import PlainHost, Sink, cache_folder, sinks
 from .protocol import Host, Preview, Progress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 __all__ = ["Host", "Preview", "Progress", "Resident", "Sink", "current"]
 
@@ -296,7 +297,7 @@ def _user_settings() -> dict[str, Any]:
     return current().user_settings()
 
 
-_PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_PRECISIONS = {"fp32": "float32", "tf32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def chosen_precision() -> str:
@@ -311,9 +312,11 @@ def precision(half: bool, where: torch.device) -> torch.dtype:
     them; without them float16 is taken where it is exact enough and the device is faster in it. Raises SettingError
     for another value.
     """
+    import torch
+
     wanted = chosen_precision()
     if wanted in _PRECISIONS:
-        return _PRECISIONS[wanted]
+        return getattr(torch, _PRECISIONS[wanted])
     if wanted != "auto":
         raise SettingError(f"FATHOM_PRECISION must be auto, {', '.join(_PRECISIONS)}, got {wanted!r}.")
     return torch.float16 if half and where.type != "cpu" and _faster_in_half(where) else torch.float32

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from ..environment import variable
 from .protocol import Preview, Progress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 Sink = Callable[[int, str, str], Any]
 sinks: list[Sink] = []
@@ -63,6 +64,8 @@ class PlainHost:
         return {}
 
     def device(self) -> torch.device:
+        import torch
+
         for kind in ("cuda", "xpu", "mps"):
             backend = getattr(torch, kind, None) or getattr(torch.backends, kind, None)
             if backend is not None and backend.is_available():
@@ -70,13 +73,19 @@ class PlainHost:
         return torch.device("cpu")
 
     def output_device(self) -> torch.device:
+        import torch
+
         return torch.device("cpu")
 
     def faster_in_half(self, where: torch.device) -> bool:
+        import torch
+
         return where.type == "cuda" and torch.cuda.get_device_capability(where)[0] >= 7
 
     def free_memory(self, where: torch.device) -> int:
         if where.type == "cuda":
+            import torch
+
             free, _ = torch.cuda.mem_get_info(where)
             return free + torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
         import psutil
@@ -84,6 +93,8 @@ class PlainHost:
         return int(psutil.virtual_memory().available)
 
     def release_device_memory(self) -> None:
+        import torch
+
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

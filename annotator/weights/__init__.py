@@ -7,14 +7,29 @@ packs, the Hugging Face cache, and last the network. What is found is never aske
 A download gets its final name only when its size and hash are right, so a file under that name needs no
 second hashing; whatever is found is checked by size alone, and strict loading does the rest. `survey`
 hashes on request.
+
+Looking for files and checking them needs no torch: what does is imported when it is first asked for.
 """
 
-from .checkpoint import Checkpoint, read, shapes_only
-from .fetch import obtain
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from .search import find, places, resolve
 from .sources import Found, Source, Stamp, named_settings, read_json
-from .strict import compare, load_strict, wanted
 from .verification import Checked, Verdict, survey, verify
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, read, shapes_only
+    from .fetch import obtain
+    from .strict import compare, load_strict, wanted
+
+_LATER = {
+    **dict.fromkeys(("Checkpoint", "read", "shapes_only"), "checkpoint"),
+    "obtain": "fetch",
+    **dict.fromkeys(("compare", "load_strict", "wanted"), "strict"),
+}
 
 __all__ = [
     "Checked",
@@ -37,3 +52,11 @@ __all__ = [
     "verify",
     "wanted",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    globals()[name] = value
+    return value

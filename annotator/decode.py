@@ -6,6 +6,7 @@ import io
 import logging
 import struct
 import zlib
+from contextlib import suppress
 from typing import Any
 
 from ..errors import PictureError, SignalError
@@ -111,8 +112,15 @@ def _said(image: Any, data: bytes, name: str) -> Colours | None:
         return png_colours(data)
     exif = image.getexif()
     # 2 is no standard, but written; the standard way is "uncalibrated" and the index R03.
-    told = exif.get_ifd(0x8769).get(0xA001) == 2 or str(exif.get_ifd(0xA005).get(1, "")).startswith("R03")
+    told = exif.get_ifd(0x8769).get(0xA001) == 2 or str(_directory(exif, 0xA005).get(1, "")).startswith("R03")
     return adobe_rgb() if told and image.mode in ("RGB", "RGBA") else None
+
+
+def _directory(exif: Any, tag: int) -> dict[int, Any]:
+    """A directory within EXIF's own; Pillow before 11.1 raises KeyError where there is none."""
+    with suppress(KeyError):
+        return exif.get_ifd(tag)
+    return {}
 
 
 def _to_srgb(image: Any, profile: bytes | None, said: Colours | None, name: str) -> Any:

@@ -56,6 +56,8 @@ def read_tiff(data: bytes, page: int | None = None) -> TiffPage:
         import tifffile
     except ImportError:
         tifffile = None
+    # Before 2025.2 tifffile's own error is no ValueError.
+    own = () if tifffile is None else (tifffile.TiffFileError,)
     try:
         return _by_pillow(data, page) if tifffile is None else _by_tifffile(tifffile, data, page)
     except SignalError:
@@ -63,7 +65,7 @@ def read_tiff(data: bytes, page: int | None = None) -> TiffPage:
     except MemoryError:
         raise SignalError("the TIFF file does not fit into memory.") from None
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ArithmeticError,
-            AssertionError, EOFError, SyntaxError, struct.error, zlib.error) as error:  # fmt: skip
+            AssertionError, EOFError, SyntaxError, struct.error, zlib.error, *own) as error:  # fmt: skip
         told = str(error).strip() or type(error).__name__
         hint = f" It needs another library: {_INSTALL}" if "imagecodecs" in told else ""
         raise SignalError(f"the TIFF file is truncated, damaged or of an unknown kind: {told[:200]}.{hint}") from error

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--kijai", type=Path)
     args = parser.parse_args()
     runs = [
+        ["start.py"],
         ["overhead.py", *args.ids, "--repeats", "5"],
         ["cold.py", *args.ids, "--repeats", "3"],
         ["batches.py", *args.ids],

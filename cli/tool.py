@@ -269,6 +269,23 @@ def mesh(
 
 
 @app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A file that `annotate` wrote: 16-bit PNG, EXR, npz, safetensors.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A PNG to draw it into.")] = None,
+) -> None:
+    """Tell what a file of Fathom holds, whatever the kind of signal; with --out also draw its first picture."""
+    import json
+
+    from ..signals import load_signal
+    from ..signals.files import summary
+
+    signal = load_signal(file)
+    typer.echo(json.dumps(summary(signal), indent=1))
+    if out is not None:
+        _save(signal[0].to_image(), out)
+
+
+@app.command()
 def convert(
     depth: Annotated[
         Path, typer.Argument(help="PNG, EXR, TIFF, PFM, PGM, npy, npz or safetensors.", show_default=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..annotator.description import Description, Licence, Option
+from ..annotator.weights import Source
 from ._sources import published
 
 CATALOG = Path(__file__).with_name("catalog.json")
@@ -34,14 +35,25 @@ def read_catalog() -> dict[str, list[Description]]:
 
 def _entry(e: Description) -> dict[str, Any]:
     named = {f.name: getattr(e, f.name) for f in fields(Description)}
-    sources = [{"repo": s.repo, "file": s.file, "layout": s.layout, "also": s.also} for s in e.sources]
+    sources = [_source_entry(s) for s in e.sources]
     return named | {"licence": asdict(e.licence), "options": [asdict(o) for o in e.options], "sources": sources}
+
+
+def _source_entry(s: Source) -> dict[str, Any]:
+    entry = {"repo": s.repo, "file": s.file, "layout": s.layout, "also": s.also}
+    # Revisions, sizes and hashes stand in sources.json; here only where a family's file says them itself.
+    same = published(**entry) == s
+    return entry if same else entry | {"sha256": s.sha256, "size": s.size, "revision": s.revision}
+
+
+def _source(entry: dict[str, Any]) -> Source:
+    entry = {**entry, "also": tuple(entry["also"])}
+    return Source(**entry) if "revision" in entry else published(**entry)
 
 
 def _description(entry: dict[str, Any]) -> Description:
     options = tuple(Option(**{**option, "choices": tuple(option["choices"])}) for option in entry["options"])
-    # Revisions, sizes and hashes stand in sources.json, for both.
-    sources = tuple(published(s["repo"], s["file"], s["layout"], tuple(s["also"])) for s in entry["sources"])
+    sources = tuple(map(_source, entry["sources"]))
     tuples = {name: tuple(entry[name]) for name in ("produces", "takes")}
     parts = {"licence": Licence(**entry["licence"]), "options": options, "sources": sources}
     return Description(**{**entry, **tuples, **parts})

@@ -6,9 +6,9 @@ import json
 from typing import Any, get_args
 
 from ..annotator import host
-from ..signals import Depth, foreign
+from ..signals import Depth, Mask, Signal, foreign
 from ..signals.field import Scope
-from ..signals.files import FORMATS, fingerprint, save_series
+from ..signals.files import FORMATS, fingerprint, load_signal, save_series, summary
 from ..tools import convert
 from ..tools.convert import Even, Meaning, Mode, Near, Quantity, Saved, Unit, Units
 from .base import Node
@@ -17,6 +17,14 @@ from .fields import SCOPE, UNKNOWN, FromFile, advanced, depth_input, input_file,
 CATEGORY = "Fathom/Depth In and Out"
 # The front end rounds to the digits of the step, and scales such as 1/256 and 1/65535 need them all.
 FINE = 1e-9
+# The kinds of signal that go on as more than a picture, and their sockets.
+_SOCKETS = {
+    "depth": "FATHOM_DEPTH",
+    "normals": "FATHOM_NORMALS",
+    "segmentation": "FATHOM_SEGMENTATION",
+    "mask": "MASK",
+    "instances": "FATHOM_INSTANCES",
+}
 
 
 class FathomDepthFromImage(Node):
@@ -457,6 +465,45 @@ class FathomLoadDepth(FromFile):
         return depth, depth.to_image()
 
 
+class FathomLoadSignal(FromFile):
+    """A signal of any kind from a file of the input folder."""
+
+    DISPLAY_NAME = "Fathom Load Signal"
+    DESCRIPTION = (
+        "Loads what Fathom saved, in a graph or from the shell, whatever it is: depth, normals, regions, masks, things."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["import normals", "load segmentation", "load annotation", "npz", "safetensors", "exr"]
+    RETURN_TYPES = ("IMAGE", *_SOCKETS.values(), "STRING")
+    RETURN_NAMES = ("image", *_SOCKETS, "report")
+    OUTPUT_TOOLTIPS = (
+        "The signal as the picture that a ControlNet takes.",
+        *(f"The {kind}, when the file holds that." for kind in _SOCKETS),
+        "What the file holds, as JSON.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        tooltip = "A file of Fathom in ComfyUI's input folder: 16-bit PNG, EXR, npz or safetensors."
+        return {"required": {"file": input_file(tuple(FORMATS.values()), tooltip)}}
+
+    @classmethod
+    def IS_CHANGED(cls, file: str, **_: Any) -> str:
+        return fingerprint(host.input_file(file))
+
+    def execute(self, file: str) -> tuple[Any, ...]:
+        signal = load_signal(host.input_file(file))
+        report = json.dumps(summary(signal), indent=1)
+        return signal.to_image(), *(_of_kind(signal, kind, file) for kind in _SOCKETS), report
+
+
+def _of_kind(signal: Signal, kind: str, file: str) -> Any:
+    """The signal as the output for `kind` gives it; a block with a word to whatever follows where it is another."""
+    if signal.KIND != kind:
+        return host.blocked(f"{file} holds {signal.KIND}, no {kind}: connect the output of that name.")
+    return signal.values if isinstance(signal, Mask) else signal
+
+
 NODES = (
     FathomDepthFromImage,
     FathomDepthToImage,
@@ -464,4 +511,5 @@ NODES = (
     FathomDepthFromGeometry,
     FathomSaveDepth,
     FathomLoadDepth,
+    FathomLoadSignal,
 )

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import SettingError, SignalError
 from . import codec
@@ -40,6 +40,14 @@ def load_signal(path: str | Path) -> Signal:
         if kind not in kinds():
             raise SignalError(f"it holds {kind!r}, and this Fathom knows {', '.join(kinds())}: update Fathom.")
         return kinds()[kind].from_file(content)
+
+
+def summary(signal: Signal) -> dict[str, Any]:
+    """What a signal is, as JSON takes it: its kind, how many pictures, the shape of every tensor, and its
+    words."""
+    words, tensors = signal.pack()
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    return {"signal": signal.KIND, "pictures": len(signal), "tensors": shapes, **words}
 
 
 def decode_png(data: bytes) -> Signal:

@@ -161,7 +161,7 @@ def test_float32_products_are_tf32_where_that_is_exact_enough(
 
 # ----------------------------------------------------------------------------------------------- nodes
 
-BY_FILE = {"FathomLoadDepth", "FathomLoadPhoneDepth", "FathomRGBDDepth", "FathomLoadBundle"}
+BY_FILE = {"FathomLoadDepth", "FathomLoadSignal", "FathomLoadPhoneDepth", "FathomRGBDDepth", "FathomLoadBundle"}
 BY_ESTIMATOR = {n.__name__ for n in NODES if n.__module__.endswith(".estimate")}
 BY_ESTIMATOR -= {"FathomEstimateDepth", "FathomClassMask"}
 ELSEWHERE = {"FathomDepthFromGeometry", "FathomInspectBundle", *BY_FILE, *BY_ESTIMATOR}

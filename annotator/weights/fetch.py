@@ -382,8 +382,12 @@ def _net_failure(error: Exception, source: Source, have: int = 0, size: int | No
         asked = _asked_pause(error)
         when = f"in {asked:.0f} seconds, as it asks" if asked else "later"
         return _Failed(f"the server answered with error {status}; try again {when}")
-    # The file's address, and objects' in memory, make one failure look different for each file.
-    cause = re.sub(r" object at 0x[0-9a-f]+| with url: \S+", "", f"{type(error).__name__}: {error}".rstrip(": "))
+    # Addresses and numbers of requests make one failure look different for each file.
+    cause = re.sub(
+        r" object at 0x[0-9a-f]+| with url: \S+|, '\(Request ID: [\w-]+\)'",
+        "",
+        f"{type(error).__name__}: {error}".rstrip(": "),
+    )
     if have:
         done = f"{_mb(have)} of {_mb(size)}" if size else _mb(have)
         return _Failed(f"the connection broke after {done}; run again to go on from there ({cause})")

@@ -13,7 +13,6 @@ Looking for files and checking them needs no torch: what does is imported when i
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from .search import find, places, resolve
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
     from .checkpoint import Checkpoint, read, shapes_only
     from .fetch import obtain
     from .strict import compare, load_strict, wanted
-
-_LATER = {
-    **dict.fromkeys(("Checkpoint", "read", "shapes_only"), "checkpoint"),
-    "obtain": "fetch",
-    **dict.fromkeys(("compare", "load_strict", "wanted"), "strict"),
-}
 
 __all__ = [
     "Checked",
@@ -55,8 +48,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    from . import checkpoint, fetch, strict
+
+    value = next(getattr(home, name) for home in (checkpoint, fetch, strict) if hasattr(home, name))
     globals()[name] = value
     return value

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 import fathom
 from fathom import SettingError, SignalError, WeightsError
+from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.pictures import as_pixels
-from fathom.annotator.runtime import parameters_on_meta
 from fathom.annotator.weights import Checkpoint, read
 from fathom.models.depth_anything_3 import ESTIMATORS, _fill_sky, upper_bound
 

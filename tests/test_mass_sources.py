@@ -104,11 +104,11 @@ def test_a_video_becomes_a_video_of_the_same_times_that_does_not_flicker(video, 
 @pytest.fixture
 def film_estimator(monkeypatch, tiny_annotator):
     """The shell's "video-depth-anything-small" is its tiny variant."""
-    from fathom.annotator import runtime
+    from fathom.annotator import loading
 
     tiny = tiny_annotator("video-depth-anything-small")
-    load = runtime.load
-    monkeypatch.setattr(runtime, "load", lambda e, *rest, **how: tiny if e.id == tiny.estimator.id else load(e, *rest))
+    load = loading.load
+    monkeypatch.setattr(loading, "load", lambda e, *rest, **how: tiny if e.id == tiny.estimator.id else load(e, *rest))
     return tiny
 
 

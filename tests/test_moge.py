@@ -12,7 +12,7 @@ from PIL import Image
 
 import fathom
 from fathom import WeightsError
-from fathom.annotator.runtime import parameters_on_meta
+from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.weights import Checkpoint, read
 from fathom.models._focal import focal_and_shift, least_squares
 from fathom.models._uv import view_plane

@@ -14,8 +14,8 @@ from PIL import Image
 
 import fathom
 from fathom import SettingError, WeightsError
+from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.pictures import as_pixels
-from fathom.annotator.runtime import parameters_on_meta
 from fathom.annotator.weights import Checkpoint
 from fathom.models.prompt_depth_anything import measured_everywhere
 from fathom.signals.depth import depth_from_metres

@@ -14,8 +14,8 @@ from PIL import Image
 
 import fathom
 from fathom import SettingError, WeightsError
+from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.pictures import as_pixels
-from fathom.annotator.runtime import parameters_on_meta
 from fathom.annotator.weights import Checkpoint
 
 ID = "uniformer-ade20k"

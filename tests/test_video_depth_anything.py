@@ -14,7 +14,7 @@ from checkpoints import DATA, fill, published
 
 import fathom
 from fathom import FathomError, PictureError, SettingError, WeightsError
-from fathom.annotator.runtime import parameters_on_meta
+from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.weights import Checkpoint
 from fathom.models.video_depth_anything import BLEND, KEYFRAMES, OVERLAP, STEP, WINDOW, Alignment, Film
 

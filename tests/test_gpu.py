@@ -59,7 +59,7 @@ ASKS = {
 NOT_THERE = {
     **{id: "drawn on the processor" for id, e in fathom.estimators().items() if e.family == "controlnet_aux"},
     "yunet": "OpenCV runs it on the processor",
-    "video-depth-anything-metric-small": "as its relative twin; seeded, its metres lie near 0, where 1/metre loses digits",
+    "video-depth-anything-metric-small": "seeded, its metres lie near 0, where 1/metre has few digits",
     "prompt-depth-anything-small": "it needs a measured depth beside the picture",
 }
 # Those whose results are worked out on the processor: more than the results comes down.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,7 +67,9 @@ class Option:
         whole = isinstance(self.default, int)
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise SettingError(f"{self.name} must be a {'whole number' if whole else 'number'}, got {value!r}.")
-        if (self.least is not None and value < self.least) or (self.most is not None and value > self.most):
+        # Not the other way round: NaN is neither less nor more.
+        low, high = (-math.inf if self.least is None else self.least), (math.inf if self.most is None else self.most)
+        if not (low <= value <= high and (isinstance(value, int) or math.isfinite(value))):
             raise SettingError(f"{self.name} must lie in {self.least}..{self.most}, got {value}.")
         return value
 

@@ -284,6 +284,14 @@ def test_unknown_options_are_told(tiny, scene):
         tiny(scene, colour=3)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_an_option_is_a_number_in_its_range(value):
+    from fathom.annotator.estimator import Option
+
+    with pytest.raises(SettingError, match="threshold must"):
+        Option("threshold", 0.5, 0.0, 1.0).check(value)
+
+
 # ------------------------------------------------------------------------------- the network
 
 

@@ -373,7 +373,8 @@ class FathomSaveDepth(Node):
         height, width = depth.values.shape[1:]
         files = len(depth) if FORMATS[format] in (".png", ".exr") else 1
         first, _ = host.output_file(filename_prefix, FORMATS[format], width, height, files)
-        written = save_series(depth, first, metres=metres, scope=scope, texts=_texts(prompt, extra_pnginfo))
+        with host.released_on_error(first, files):
+            written = save_series(depth, first, metres=metres, scope=scope, texts=_texts(prompt, extra_pnginfo))
         folder = first.parent.relative_to(host.output_folder())
         shown = [{"filename": p.name, "subfolder": folder.as_posix(), "type": "output"} for p in written]
         # The front end shows pictures only; of other formats it gets a preview of the depth.

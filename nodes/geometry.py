@@ -239,7 +239,8 @@ class FathomPointCloud(_ThroughLens):
         with host.progress(len(depth), self.DISPLAY_NAME, "picture") as bar:
             for cloud in clouds:
                 path, name = host.output_file(filename_prefix, f".{format}")
-                write_whole({path: geometry.encode_points(cloud, format)})
+                with host.released_on_error(path):
+                    write_whole({path: geometry.encode_points(cloud, format)})
                 files.append(host.file_3d(path))
                 names.append(name)
                 bar.update()
@@ -300,7 +301,8 @@ class FathomMesh(_ThroughLens):
         with host.progress(len(depth), self.DISPLAY_NAME, "picture") as bar:
             for surface in surfaces:
                 path, name = host.output_file(filename_prefix, f".{format}")
-                write_whole({path: geometry.encode_surface(surface, format)})
+                with host.released_on_error(path):
+                    write_whole({path: geometry.encode_surface(surface, format)})
                 meshes.append(host.mesh(surface.vertices, surface.faces, surface.uv, surface.texture))
                 files.append(host.file_3d(path))
                 names.append(name)

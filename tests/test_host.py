@@ -118,6 +118,15 @@ def test_names_are_taken_when_they_are_given(tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.glob("m*")} == {"m0_00001_.png", "m1_00002_.png"}
 
 
+def test_names_are_free_again_where_nothing_was_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, _ = host.output_file("n%batch_num%", ".png", count=3)
+    with pytest.raises(ZeroDivisionError), host.released_on_error(first, 3):
+        (tmp_path / "n0_00001_.png").write_bytes(b"written before the error")
+        1 / 0  # noqa: B018
+    assert [p.name for p in tmp_path.iterdir()] == ["n0_00001_.png"]
+
+
 @pytest.mark.parametrize("prefix", ["../x", "a\0b", "/etc/x"])
 def test_a_prefix_that_is_no_name_is_refused(tmp_path, monkeypatch, prefix):
     monkeypatch.chdir(tmp_path)

@@ -115,12 +115,12 @@ def input_file(name: str) -> Path:
 
     Raises PictureError when it does not exist or lies outside ComfyUI's input, output and temp folders.
     """
-    path = None
-    with suppress(OSError, ValueError, RuntimeError):  # NUL, links to themselves (an error of its own before 3.13)
-        try:
-            path = current().input_path(name)
-        except FathomError as error:
-            raise error from None
+    try:
+        path = current().input_path(name)
+    except FathomError:  # is a ValueError or a RuntimeError, but says more than that there is no such file
+        raise
+    except (OSError, ValueError, RuntimeError):  # NUL, links to themselves (an error of its own before 3.13)
+        path = None
     if path is None or not _is_file(path):
         raise PictureError(f"there is no file {name!r}. Put it into ComfyUI's input folder and choose it again.")
     return path
@@ -139,7 +139,8 @@ def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0, count
     prefix: as in Save Image, may hold a subfolder, %date% marks, and %width% and %height%, which become those given.
     suffix: with the dot. count: how many numbers from this one on are wanted; the caller then puts the place among them
     where "%batch_num%" stands in the name. Elsewhere the folder is the working directory. The names are taken at once,
-    by empty files that the caller writes over: no other process can get the same.
+    by empty files that the caller writes over: no other process can get the same. `released_on_error` gives them back
+    where nothing could be written.
 
     Raises SettingError for a prefix that leads outside the folder or is no name, FathomError where nothing can be
     written.
@@ -177,6 +178,22 @@ def _take(folder: Path, stem: str, suffix: str, number: int, count: int) -> int:
             return place
         taken.append(path)
     return count
+
+
+@contextmanager
+def released_on_error(first: Path, count: int = 1) -> Iterator[None]:
+    """Give the `count` names back that `output_file` took from `first` on when the block fails: those of their files
+    that are still empty are removed. The error goes on."""
+    try:
+        yield
+    except BaseException:
+        stem, number, suffix = first.name.rsplit("_", 2)
+        for place in range(count):
+            path = first.with_name(f"{_of_batch(stem, place)}_{int(number) + place:05}_{suffix}")
+            with suppress(OSError):
+                if path.stat().st_size == 0:
+                    path.unlink()
+        raise
 
 
 def _of_batch(stem: str, place: int) -> str:

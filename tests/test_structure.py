@@ -166,3 +166,16 @@ def test_every_package_folder_is_installed():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     folders = {".".join(("fathom", *parts[:-1])) for _, parts in package_files() if parts[-1] == "__init__.py"}
     assert folders == set(packages)
+
+
+def test_every_data_file_is_installed():
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    told: set[Path] = set()
+    for package, patterns in tool["package-data"].items():
+        folder = ROOT.joinpath(*package.split(".")[1:])
+        told |= {path for pattern in patterns for path in folder.glob(pattern)}
+    folders = [ROOT.joinpath(*package.split(".")[1:]) for package in tool["packages"] if package != "fathom"]
+    beside = {p for folder in folders for p in folder.glob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    served = ("example_workflows", "locales", "subgraphs", "web", "weights")
+    below = {p for name in served for p in (ROOT / name).rglob("*") if p.is_file()}
+    assert not sorted(p.relative_to(ROOT).as_posix() for p in (beside | below) - told)

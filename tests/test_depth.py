@@ -170,7 +170,8 @@ def test_a_constant_map_has_one_code(value: float, tmp_path: Any) -> None:
 
 
 def test_invalid_places_are_zero_in_a_file_of_codes(tmp_path: Any) -> None:
-    from fathom.signals.files import load_depth, read_plane
+    from fathom.signals.codec import read_plane
+    from fathom.signals.files import load_depth
 
     valid = VALUES > 2
     depth("ordinal", valid=valid).save(tmp_path / "x.png", "png16")

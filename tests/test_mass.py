@@ -81,7 +81,8 @@ def test_several_signals_from_one_decoding(photos, tmp_path, monkeypatch):
 
 @pytest.fixture
 def two_slots(monkeypatch):
-    """An estimator whose one forward gives depth and normals, loaded by its id; its forwards are counted in `made`."""
+    """Fathom Tiny, whose one forward gives depth and normals, also under the id "both"; how often that is run is
+    counted in `forwards`."""
     from types import SimpleNamespace
 
     from fathom.annotator.estimator import Estimator
@@ -90,18 +91,16 @@ def two_slots(monkeypatch):
 
     made = SimpleNamespace(forwards=0)
     tiny = by_id("fathom-tiny")
+    assert tiny.produces == ("depth", "normals")
 
     @dataclass(frozen=True)
     class Both(type(tiny)):
         def infer(self, network, pixels, fit, size, options):
             made.forwards += 1
-            depth = self.signal(self.raw(network, pixels, fit, size, options))
-            vectors = torch.nn.functional.normalize(torch.stack([depth.values] * 3, -1) + 1, dim=-1)
-            return {"depth": depth, "normals": fathom.Normals(vectors, source="both")}
+            return super().infer(network, pixels, fit, size, options)
 
     known = {f.name: getattr(tiny, f.name) for f in fields(Estimator)}
     both = Both(**{**known, "id": "both", "name": "Both"})
-    object.__setattr__(both, "produces", ("depth", "normals"))
     for module in (job, run):
         monkeypatch.setattr(module, "by_id", lambda id: both if id == "both" else by_id(id))
     return made

@@ -1,4 +1,4 @@
-"""The one place that reads the process's environment; nothing here or elsewhere writes to it.
+"""The one place that touches the process's environment: it is read, and what a library sets in it is put back.
 
 | Variable | Decides |
 |---|---|
@@ -13,8 +13,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def variable(name: str) -> str | None:
     """The value of an environment variable; None where it is unset or empty."""
     return os.environ.get(name) or None
+
+
+@contextmanager
+def kept(name: str) -> Iterator[None]:
+    """Within it a library may set the environment variable `name`; afterwards it is what it was."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 import threading
 import types
@@ -26,9 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..annotator.environment import kept
 from ..annotator.estimator import Estimator, Licence, Option
 from ..annotator.meta import parameters_on_meta
-from ..annotator.sizing import Fit, Size, resize
+from ..annotator.sizing import MAX_NETWORK_PIXELS, Fit, Size, resize
 from ..annotator.weights import Checkpoint, Found
 from ..errors import SettingError
 from ..signals import Signal
@@ -40,6 +40,8 @@ from ._controlnet import controlnet_picture
 from ._sources import published
 
 LIBRARY = "controlnet_aux"
+# Pixels that the network of a tiny variant sees at most.
+_TINY = 128 * 128
 _importing = threading.Lock()
 
 
@@ -56,22 +58,18 @@ def library(part: str, use: str) -> Any:
         spec = None if LIBRARY in sys.modules else importlib.util.find_spec(LIBRARY)
         if LIBRARY not in sys.modules and (spec is None or not spec.submodule_search_locations):
             raise SettingError(_missing(use))
-        before = os.environ.get("KMP_DUPLICATE_LIB_OK")
         try:
             if spec is not None:
                 bare = types.ModuleType(LIBRARY)
                 bare.__path__ = list(spec.submodule_search_locations or ())
                 sys.modules[LIBRARY] = bare
-            return importlib.import_module(name)
+            with kept("KMP_DUPLICATE_LIB_OK"):
+                return importlib.import_module(name)
         except ImportError as error:
             raise SettingError(f"{_missing(use)} ({error})") from None
         finally:
             if spec is not None:
                 del sys.modules[LIBRARY]
-            if before is None:
-                os.environ.pop("KMP_DUPLICATE_LIB_OK", None)
-            else:
-                os.environ["KMP_DUPLICATE_LIB_OK"] = before
 
 
 def _missing(use: str) -> str:
@@ -141,18 +139,19 @@ _SCRIBBLE = Option("scribble", False, about="Thin the lines and draw them anew, 
 
 @dataclass(frozen=True, kw_only=True)
 class LinesEstimator(Estimator):
-    """What every line annotator shares. detect: the annotator's own resolution. enlarge: how the library brings its
-    picture to the size asked for."""
+    """What every line annotator shares. detect: the annotator's own resolution. most: pixels that its network sees at
+    most. enlarge: how the library brings its picture to the size asked for."""
 
     detect: int = 512
+    most: int = MAX_NETWORK_PIXELS
     enlarge: str = "linear"
 
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:
-        size, way = controlnet_picture(height, width, self.detect if resolution is None else resolution)
+        size, way = controlnet_picture(height, width, self.detect if resolution is None else resolution, self.most)
         return Fit((height, width), size, way, "bilinear")
 
     def tiny(self) -> Estimator:
-        return replace(self, detect=64)
+        return replace(self, detect=64, most=_TINY)
 
     def infer(
         self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]
@@ -197,9 +196,11 @@ def _side(levels: Any) -> int:
 
 
 class _Alone(LinesEstimator):
-    """An annotator without a network: its "weights" are the file that it stands in."""
+    """An annotator without a network: its "weights" are the file that it stands in, and no other file fits it."""
 
     def read(self, found: Found) -> Checkpoint:
+        if found.path.suffix != ".py":
+            return super().read(found)
         return Checkpoint(found.path, {"precision": torch.zeros(1)}, found=found)
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
@@ -285,7 +286,7 @@ class AnimeLineart(LinesEstimator):
     width: int = 64
 
     def tiny(self) -> Estimator:
-        return replace(self, detect=64, width=4, sources=())
+        return replace(self, detect=64, most=_TINY, width=4, sources=())
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
         norm = partial(nn.InstanceNorm2d, affine=False, track_running_stats=False)
@@ -377,33 +378,49 @@ class PoseNetworks(nn.Module):
 class _Few(nn.Module):
     """One convolution with the channels and the stride of one of OpenPose's networks."""
 
-    def __init__(self, channels: tuple[int, ...], listed: bool) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channels, self.listed = channels, listed
-        self.conv = nn.Conv2d(3, sum(channels), 8, stride=8)
+        self.conv = nn.Conv2d(3, channels, 8, stride=8)
 
     def forward(self, x: Tensor) -> Any:
-        maps = self.conv(x).split(self.channels, 1)
-        return list(maps) if self.listed else maps if len(maps) > 1 else maps[0]
+        return self.conv(x)
+
+
+class _FewBodies(_Few):
+    """Fields and heat of about one person: in noise the library would find thousands of points, and try every pair."""
+
+    def __init__(self) -> None:
+        super().__init__(38 + 19)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        fields, heat = super().forward(x).split((38, 19), 1)
+        return fields.sigmoid(), 4 * (8 * heat).flatten(2).softmax(-1).view_as(heat)
+
+
+class _FewFaces(_Few):
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [super().forward(x)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenPose(Estimator):
     """Bodies, hands and faces (Cao et al., IEEE PAMI 2019), as ControlNet's annotator finds them. few: whether each
-    network is one convolution, for tests."""
+    network is one convolution, for tests. detect, most: as of lines."""
 
+    detect: int = 512
+    most: int = MAX_NETWORK_PIXELS
     few: bool = False
 
     def tiny(self) -> Estimator:
-        return replace(self, few=True, sources=())
+        return replace(self, detect=64, most=_TINY, few=True, sources=())
 
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:
-        size, way = controlnet_picture(height, width, 512 if resolution is None else resolution)
+        size, way = controlnet_picture(height, width, self.detect if resolution is None else resolution, self.most)
         return Fit((height, width), size, way, "bilinear")
 
     def _networks(self) -> dict[str, nn.Module]:
         if self.few:
-            return {"body": _Few((38, 19), False), "hand": _Few((22,), False), "face": _Few((71,), True)}
+            return {"body": _FewBodies(), "hand": _Few(22), "face": _FewFaces(71)}
         models = library("open_pose.model", self.name)
         face = library("open_pose.face", self.name)
         return {"body": models.bodypose_model(), "hand": models.handpose_model(), "face": face.FaceNet()}
@@ -423,6 +440,8 @@ class OpenPose(Estimator):
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The library's networks keep their layers in stages, of which the files know nothing."""
+        if not any(name.startswith("body.") for name in tensors):
+            return tensors
         with parameters_on_meta():
             wanted = PoseNetworks(self._networks()).state_dict()
         short = {f"{part}.{rest.partition('.')[2]}": key for key in wanted for part, _, rest in (key.partition("."),)}

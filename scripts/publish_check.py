@@ -57,8 +57,9 @@ BINARY = {".so", ".dll", ".dylib", ".exe", ".pyd", ".pyc", ".whl", ".wasm", ".zi
 # (class, file) -> (how many places at most, why they must stay).
 REASONS: dict[tuple[str, str], tuple[int, str]] = {
     ("python_environment_manipulation", "annotator/environment.py"): (
-        1,
-        "Reads where models are kept, HF_ENDPOINT and the user's settings. The one place; nothing is written.",
+        4,
+        "Reads where models are kept, HF_ENDPOINT and the user's settings, and puts back the one variable that "
+        "controlnet-aux sets when it is imported. The one place.",
     ),
     ("python_network_operations", "annotator/weights/fetch.py"): (
         2,
@@ -71,6 +72,11 @@ REASONS: dict[tuple[str, str], tuple[int, str]] = {
         1,
         "Imports the modules of its own folder by name, so that a new model is one new file. ComfyUI loads the pack "
         "under a name that no import statement can spell.",
+    ),
+    ("python_bytecode_manipulation", "models/controlnet_aux.py"): (
+        3,
+        "Imports parts of the optional library controlnet-aux by name, without its __init__, which takes seconds and "
+        "replaces entries of timm's registry.",
     ),
     ("python_bytecode_manipulation", "signals/base.py"): (1, "As models/__init__.py, for the kinds of signals."),
     ("vendored", "web/js/cloud.mjs"): (

@@ -254,7 +254,7 @@ def test_aio_runs_any_preprocessor_by_name(through_tiny, scene):
     assert aio.execute("none", scene)[0] is scene
     assert aio.execute("OneFormer-ADE20K-SemSegPreprocessor", scene, 64)[0].shape == (1, 64, 85, 3)
     with pytest.raises(fathom.SettingError, match="comfyui_controlnet_aux"):
-        aio.execute("CannyEdgePreprocessor", scene, 64)
+        aio.execute("DWPreprocessor", scene, 64)
     selected = NODES_BY_ID["ControlNetPreprocessorSelector"]().get_preprocessor("Zoe-DepthMapPreprocessor")
     assert selected == ("Zoe-DepthMapPreprocessor",)
 

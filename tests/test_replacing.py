@@ -10,6 +10,7 @@ import pytest
 from comfyui_server import ROOT, ComfyUI, comfyui_checkouts
 
 import fathom
+from fathom.annotator.host import registry
 from fathom.nodes import dropin
 from fathom.nodes.dropin import replacements, takeover
 
@@ -34,7 +35,9 @@ def tables(monkeypatch):
     classes = {ZOE: Theirs, "BAE-NormalMapPreprocessor": Another, AIO: Theirs, "FathomEstimateDepth": Own}
     names = {ZOE: "Zoe Depth Map"}
     asked = []
-    queue = types.SimpleNamespace(set_flag=lambda name, value: asked.append((name, value)))
+    queue = types.SimpleNamespace(
+        set_flag=lambda name, value: asked.append((name, value)), get_flags=lambda reset: {}, currently_running={}
+    )
     server = types.SimpleNamespace(
         PromptServer=types.SimpleNamespace(instance=types.SimpleNamespace(prompt_queue=queue))
     )
@@ -74,6 +77,23 @@ def test_what_was_replaced_meanwhile_is_not_given_back(tables, monkeypatch):
     monkeypatch.setenv("FATHOM_ANSWER_FOR_AUX", "0")
     takeover.sync()
     assert classes[ZOE] is Another
+
+
+@pytest.mark.parametrize(("running", "calls"), [(False, 3), (True, 1)])
+def test_an_idle_queue_is_woken_until_it_has_dropped_its_results(monkeypatch, running, calls):
+    asked = []
+    queue = types.SimpleNamespace(
+        set_flag=lambda *flag: asked.append(flag),
+        # It looks when it is woken for the third time: twice it was not waiting yet.
+        get_flags=lambda reset: {} if len(asked) > 2 else {"free_memory": True},
+        currently_running={1: "a prompt"} if running else {},
+    )
+    instance = types.SimpleNamespace(prompt_queue=queue)
+    monkeypatch.setitem(
+        sys.modules, "server", types.SimpleNamespace(PromptServer=types.SimpleNamespace(instance=instance))
+    )
+    registry.forget_results()
+    assert asked == [("free_memory", True)] * calls
 
 
 def test_nothing_happens_outside_comfyui():

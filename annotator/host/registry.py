@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,6 +59,18 @@ def follow(start: Callable[[], None], prompt: Callable[[dict[str, Any]], None]) 
 
 
 def forget_results() -> None:
-    """Let ComfyUI drop the nodes and results that it keeps from earlier runs."""
-    if (queue := getattr(_server(), "prompt_queue", None)) is not None:
+    """Let ComfyUI drop the nodes and results that it keeps from earlier runs, before it runs what is posted next.
+
+    ComfyUI looks at this flag after each run, and when it is woken while it waits for one. A flag set in between, while
+    it still tidies up, would be seen only after the next run: a queue that runs nothing is woken until it has looked.
+    """
+    queue = getattr(_server(), "prompt_queue", None)
+    if queue is None:
+        return
+    for _ in range(500):
         queue.set_flag("free_memory", True)
+        if queue.currently_running:
+            return
+        time.sleep(0.01)
+        if not queue.get_flags(reset=False):
+            return

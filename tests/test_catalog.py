@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from fathom.models import _catalog
 
 
 def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, _catalog.CATALOG.parents[1] / "scripts" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "scripts" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -12,7 +12,7 @@ import pytest
 import fathom
 from fathom.annotator.weights import Source
 
-ROOT = Path(fathom.__file__).parent
+ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("pins", ROOT / "scripts" / "pins.py")
 assert spec and spec.loader
 script = importlib.util.module_from_spec(spec)

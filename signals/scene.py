@@ -98,10 +98,6 @@ class Scene:
             return self
         return Scene(picture, slots, self.metadata)
 
-    def with_slots(self, slots: Mapping[str, Signal]) -> Scene:
-        """The same with more signals, or others in the slots named."""
-        return Scene(self.picture, {**self.slots, **slots}, self.metadata)
-
     # ------------------------------------------------------------------------------ files
 
     def files(self, beside: Mapping[str, bytes] | None = None) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ import torch
 
 sys.path.insert(0, os.path.dirname(__file__))
 sys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))
+from contend import contend
 from test_bundle import depth_of, keep
 from test_codec import SIGNALS
 from test_files import COUNT, SEED, in_time, mutants
@@ -186,35 +187,15 @@ def test_odd_entries_of_a_bundle_folder(tmp_path: Path, monkeypatch: pytest.Monk
     assert torch.equal(keep(tmp_path, 1, limit=0).depth.values, depth_of(1).values)
 
 
-def _contend(root: Path, number: int, failures: Any) -> None:
-    rng = random.Random(number)
-    try:
-        for turn in range(8):
-            seed = rng.randrange(3)
-            limit = rng.choice((0, 2**30))
-            found = keep(root, seed, pin=rng.random() < 0.2, limit=limit)
-            assert torch.equal(found.depth.values, depth_of(seed).values)
-            if turn % 3 == 0:
-                try:
-                    store.remove_bundle(root, found.metadata["key"])
-                except FathomError:
-                    pass  # another was quicker
-            store.list_bundles(root)
-    except BaseException as error:
-        failures.put(f"{type(error).__name__}: {error}")
-        raise
-
-
 def test_processes_on_one_bundle(tmp_path: Path, attacks: Callable[..., None]) -> None:
     """Several processes make, pin, drop and remove the same three bundles: each gets what it asked for."""
     context = multiprocessing.get_context("spawn")
-    failures = context.Queue()
-    running = [context.Process(target=_contend, args=(tmp_path, number, failures)) for number in range(4)]
+    running = [context.Process(target=contend, args=(tmp_path, number)) for number in range(4)]
     for process in running:
         process.start()
     for process in running:
         process.join(120)
-    assert failures.empty() and all(process.exitcode == 0 for process in running), failures.get()
+    assert [process.exitcode for process in running] == [0] * 4  # what a process raised stands in its output
     attacks("uses of one bundle by four processes", 32)
     for seed in range(3):
         assert torch.equal(keep(tmp_path, seed).depth.values, depth_of(seed).values)

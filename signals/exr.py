@@ -15,6 +15,7 @@ Layout of the file: https://openexr.com/en/latest/OpenEXRFileLayout.html
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Mapping
@@ -33,19 +34,8 @@ MOST_PIXELS = 2**28
 
 _MAGIC = b"\x76\x2f\x31\x01"
 _COMPRESSIONS = (
-    "none",
-    "RLE",
-    "ZIPS",
-    "ZIP",
-    "PIZ",
-    "PXR24",
-    "B44",
-    "B44A",
-    "DWAA",
-    "DWAB",
-    "HTJ2K256",
-    "HTJ2K32",
-    "ZSTD",
+    *("none", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB"),
+    *("HTJ2K256", "HTJ2K32", "LJ2K", "ZSTD"),
 )
 _LINES = {0: 1, 1: 1, 2: 1, 3: 16, 4: 32, 5: 16, 6: 32, 7: 32, 8: 32, 9: 256, 10: 256, 11: 32}
 _FFMPEG = ("RLE", "PIZ", "PXR24", "B44", "B44A")
@@ -365,20 +355,25 @@ def _rank(parts: list[Part], part: int, name: str) -> tuple[int, bool] | None:
     if last == "z":
         place = {"": 0, "z": 0, "depth": 1 if len(layers) > 1 else 2}.get(own, 9 if "depth" in own else None)
     elif not layers:
-        place = {"depth": 3, "pz": 5}.get(last)
+        place = {"depth": 3, "pz": 5}.get(last, 6 if _ends_in_zdepth(last) else None)
     elif own == "pz":
         place = 5
-    elif own in ("depth", "zdepth"):
+    elif own == "depth" or _ends_in_zdepth(own):
         place = {"v": 4, "r": 6, "y": 7}.get(last)
     else:
         place = 8 if last == "r" and own.endswith("worlddepth") else None
     return None if place is None else (place, other_view)
 
 
+def _ends_in_zdepth(name: str) -> bool:
+    """zdepth, VRayZDepth, CGeometry_ZDepth, Z-Depth, Z Depth."""
+    return re.sub("[^a-z]", "", name.casefold()).endswith("zdepth")
+
+
 def _in_layer(parts: list[Part], part: int, name: str) -> str:
     """The name with its layer, which the parts of a file may carry in their own names instead."""
     at = parts[part]
-    if len(parts) == 1 or "." in name or {"R", "G", "B"} <= {c.name for c in at.channels}:
+    if len(parts) == 1 or "." in name:
         return name
     lead = at.name
     for joint in ("_", "."):
@@ -433,10 +428,9 @@ def _planes(data: bytes, parts: list[Part], picked: int, channels: list[int]) ->
         raise SignalError(
             "it is a deep EXR file, which has many depths in one pixel: flatten it (in Nuke: DeepToImage)."
         )
-    if part.compression >= len(_COMPRESSIONS):
-        raise SignalError(f"the EXR file has an unknown compression (number {part.compression}).")
     whole = sum(p.size[0] * p.size[1] * sum(c.kind.itemsize for c in p.channels) for p in parts)
-    name = _COMPRESSIONS[part.compression]
+    number = part.compression
+    name = _COMPRESSIONS[number] if number < len(_COMPRESSIONS) else f"an unknown kind (number {number})"
     try:
         import OpenEXR
     except ImportError:

@@ -50,6 +50,9 @@ def read(data: bytes, channel: str = "") -> tuple[np.ndarray, str]:
         ({"R": UNIT, **vector("P")}, "Pz"),
         ({"R": UNIT, "ZDepth.G": UNIT, "ZDepth.B": UNIT}, "ZDepth.R"),
         ({"R": UNIT, "VRayWorldDepth.G": UNIT}, "VRayWorldDepth.R"),
+        ({"R": UNIT, "Z-Depth.G": UNIT}, "Z-Depth.R"),  # Octane
+        ({"R": UNIT, "CGeometry_ZDepth.G": UNIT}, "CGeometry_ZDepth.R"),  # Corona
+        ({"R": UNIT, "G": UNIT}, "VRayZDepth"),
         ({"A": UNIT}, "Y"),
         ({"VL.Denoising Normal.Z": UNIT}, "VL.Denoising Depth.Z"),
         ({"x.depth.Z": UNIT}, "Z"),
@@ -116,13 +119,15 @@ def test_parts(reader: str, compression: int) -> None:
     assert name == "Z" and np.array_equal(plane, DEPTH)
     data = exr_parts({"rgba": colours, "Mist": {"Z": UNIT}, "depth_left": {"Z": DEPTH}}, compression, "left")
     assert np.array_equal(read(data)[0], DEPTH), "the mist is not taken for the depth"
+    data = exr_parts({"rgba": colours, "depth": dict.fromkeys("RGB", DEPTH)}, compression)
+    assert np.array_equal(read(data)[0], DEPTH), "a part is a layer, of colour too"
     data = exr_parts({"one": {"depth.Z": UNIT}, "two": {"depth.Z": DEPTH}}, compression)
     with pytest.raises(SignalError, match="one/depth.Z, two/depth.Z"):
         read(data)
     assert np.array_equal(read(data, "two/depth.Z")[0], DEPTH)
 
 
-NAMES = ["RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB", "HTJ2K256", "HTJ2K32"]
+NAMES = ["RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB", "HTJ2K256", "HTJ2K32", "LJ2K", "ZSTD"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,7 +151,7 @@ def test_every_compression_is_read_or_refused_by_its_name(
         data = file.read()
     assert np.allclose(read(data)[0], plane, rtol=2e-2)
     monkeypatch.setitem(sys.modules, "OpenEXR", None)
-    if name.startswith(("DWA", "HT")):
+    if name.startswith(("DWA", "HT", "LJ", "ZSTD")):
         with pytest.raises(SignalError, match=f"{name}.*OpenEXR reads it"):
             read(data)
     else:

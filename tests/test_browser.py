@@ -533,12 +533,14 @@ def test_a_number_shown_outside_by_a_subgraph_is_read_and_written_there(front):
             if (!outside) return false;
             outside.value = 0.6;
             window.promoted = { outside, inside, subgraph };
-            app.canvas.setGraph(subgraph);
             return true;
         }"""
     )
     if not promoted:
         pytest.skip("this front end has no subgraphs that show numbers outside")
+    # A node that moves within one moment would keep what stood there before.
+    front.page.wait_for_timeout(500)
+    front.js("() => app.canvas.setGraph(window.promoted.subgraph)")
     front.page.locator(HISTOGRAM).last.wait_for()
     front.js(
         """() => {

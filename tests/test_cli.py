@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +205,21 @@ def test_compare_lays_results_out(run, tmp_path, photo):
     target = tmp_path / "sheet.png"
     assert run("compare", photo, "-e", "fathom-tiny", "-o", target, "-r", "64")[0] == 0
     assert Image.open(target).size[0] > 2 * 85
+
+
+def test_the_commands_of_readmes_gallery_make_its_pictures(run, tmp_path, monkeypatch):
+    root = Path(__file__).parents[1]
+    spec = importlib.util.spec_from_file_location("gallery", root / "scripts" / "gallery.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "assets").mkdir()
+    with Image.open(root / "assets" / "sample.png") as file:
+        file.resize((192, 128)).save(tmp_path / "assets" / "sample.png")
+    for picture, commands in script.gallery():
+        assert (root / picture).is_file()
+        for command in commands:
+            status, _, told = run(*command)
+            assert status == 0, told
+    names = {"sample_depth.png", "sample_normals.png", "sample_lines.png", "fog.png", "blur.png", "01_near.png"}
+    assert names <= {path.name for path in tmp_path.rglob("*.png")}

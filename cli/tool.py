@@ -11,7 +11,9 @@ import typer
 from ..errors import FathomError, SettingError
 from .common import bars, open_picture
 
-app = typer.Typer(help="Depth tools: fog, blur, bands, masks, normals, 3D files.", no_args_is_help=True)
+app = typer.Typer(
+    help="Depth tools: fog, blur, bands, masks, normals, 3D files, and the depth of cameras.", no_args_is_help=True
+)
 
 Photo = Annotated[Path, typer.Argument(help="The picture.", show_default=False)]
 DepthFile = Annotated[
@@ -315,6 +317,96 @@ def convert(
     _folder(out)
     save_depth(held, out, metres=metres)
     typer.echo(out)
+
+
+DepthOut = Annotated[
+    Path, typer.Option("--out", "-o", help="The depth: .exr, .npz, .safetensors, .png (16 bits).", show_default=False)
+]
+
+
+def _write_depth(depth: Any, out: Path) -> None:
+    from ..signals.files import save_depth
+
+    _folder(out)
+    save_depth(depth, out)
+    typer.echo(out)
+
+
+@app.command()
+def stereo(
+    left: Annotated[Path, typer.Argument(help="The left picture, or both in one.", show_default=False)],
+    out: DepthOut,
+    right: Annotated[Path | None, typer.Argument(help="The right picture.", show_default=False)] = None,
+    layout: Annotated[
+        str,
+        typer.Option(help="Where both lie in one picture: 'side by side, left first', 'top-bottom, right first', ..."),
+    ] = "two pictures",
+    focal: Annotated[
+        float | None, typer.Option(help="Focal length in pixels; with --baseline the depth is in metres.")
+    ] = None,
+    baseline: Annotated[float | None, typer.Option(help="Metres between the cameras.")] = None,
+    max_disparity: Annotated[int, typer.Option(help="What shifts by more pixels is a hole. 0 = no limit.")] = 0,
+    offset: Annotated[float, typer.Option(help="cx1 - cx0 in pixels, doffs in Middlebury's calib.txt.")] = 0.0,
+) -> None:
+    """Write the depth of the left picture of a stereo pair, and tell what was found out of the pair."""
+    from ..tools.stereo import split_pair, stereo_depth
+
+    report: list[str] = []
+    pair = split_pair(_picture(left), None if right is None else _picture(right), layout)
+    held = stereo_depth(
+        *pair, focal=focal, baseline=baseline, max_disparity=max_disparity, offset=offset, report=report
+    )
+    for line in report:
+        typer.echo(line, err=True)
+    _write_depth(held, out)
+
+
+@app.command()
+def phone(
+    photo: Annotated[
+        Path, typer.Argument(help="HEIC or JPEG with depth, stereo MPO, spatial HEIC.", show_default=False)
+    ],
+    out: DepthOut,
+    image: Annotated[Path | None, typer.Option("--image", help="A PNG to write the photo into, upright.")] = None,
+) -> None:
+    """Write the depth in a phone's photo, at its own size, and tell what the file says of it."""
+    import json
+
+    from ..tools.phones import load_phone_depth
+
+    found = load_phone_depth(photo)
+    typer.echo(json.dumps(found.told, ensure_ascii=False), err=True)
+    if image is not None:
+        _save(found.image, image)
+    _write_depth(found.depth, out)
+
+
+@app.command()
+def rgbd(
+    depth: Annotated[Path, typer.Argument(help="The 16-bit PNG of a depth camera.", show_default=False)],
+    out: DepthOut,
+    units_per_metre: Annotated[float, typer.Option(help="1000 = millimetres (most), 5000 for TUM.")] = 1000.0,
+    max_range: Annotated[float | None, typer.Option(help="Metres beyond which nothing is believed.")] = None,
+    fill: Annotated[int, typer.Option(help="Holes are filled up to so many pixels from a measurement.")] = 0,
+    confidence: Annotated[Path | None, typer.Option(help="The map of confidence that a LiDAR app wrote.")] = None,
+    least_confidence: Annotated[int, typer.Option(help="0 low, 1 medium, 2 high.")] = 1,
+    intrinsics: Lens = None,
+    intrinsics_width: LensWidth = 0,
+) -> None:
+    """Write the depth of a depth camera in a format of Fathom's, with its camera."""
+    from ..tools.rgbd import load_rgbd
+
+    held, _ = load_rgbd(
+        depth,
+        units_per_metre=units_per_metre,
+        max_range=max_range,
+        fill=fill,
+        confidence=confidence,
+        least_confidence=least_confidence,
+        intrinsics=intrinsics,
+        intrinsics_width=intrinsics_width,
+    )
+    _write_depth(held, out)
 
 
 @app.command()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_phones import gdepth
+from test_phones import lens_blur as lens_blur_photo
 
 from fathom import Depth, Instances, Thing
 from fathom.signals.depth import depth_from_metres
@@ -145,3 +147,50 @@ def test_what_does_not_fit_is_told_in_a_paragraph(run, tmp_path, monkeypatch, ph
     status, _, err = run(*(a.format(photo=photo[0], depth=depth[0]) for a in arguments))
     assert status == 1 and word in err.replace("\n", " ") and "Traceback" not in err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_depth_of_a_stereo_pair_in_metres(run, tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (96, 208, 3), dtype=np.uint8)
+    left, right = noise[:, :160], noise[:, 8:168]
+    for name, view in (("l", left), ("r", right), ("both", np.concatenate([left, right], 1))):
+        Image.fromarray(view).save(tmp_path / f"{name}.png")
+    out, lens = tmp_path / "new" / "z.exr", ("--focal", 100, "--baseline", 0.2)
+    status, told, err = run("stereo", tmp_path / "l.png", tmp_path / "r.png", "-o", out, *lens)
+    assert (status, told.strip()) == (0, str(out)) and "disparities" in err
+    held = load_depth(out)
+    assert held.kind == "metric" and float(held.metres()[held.valid].median()) == pytest.approx(2.5, abs=0.05)
+    both = ("stereo", tmp_path / "both.png", "-o", tmp_path / "b.npz", "--layout", "side by side, left first")
+    assert run(*both)[0] == 0 and load_depth(tmp_path / "b.npz").kind == "affine_inverse"
+    status, _, err = run("stereo", tmp_path / "l.png", "-o", out)
+    assert status == 1 and "right picture is missing" in err
+
+
+def test_the_depth_of_a_phones_photo(run, tmp_path):
+    levels = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
+    source = lens_blur_photo(tmp_path / "p.jpg", gdepth(levels, "RangeInverse", "m"))
+    status, told, err = run("phone", source, "-o", tmp_path / "p.npz", "--image", tmp_path / "p.png")
+    assert status == 0 and told.split() == [str(tmp_path / "p.png"), str(tmp_path / "p.npz")]
+    assert json.loads(err)["Format"] == "RangeInverse" and load_depth(tmp_path / "p.npz").kind == "metric"
+    Image.fromarray(levels).save(tmp_path / "plain.jpg")
+    status, _, err = run("phone", tmp_path / "plain.jpg", "-o", tmp_path / "q.npz")
+    assert status == 1 and "can be read" in err and not (tmp_path / "q.npz").exists()
+
+
+def test_the_depth_of_a_depth_camera(run, tmp_path):
+    Image.fromarray(np.array([[0, 1000], [2000, 4000]], np.uint16)).save(tmp_path / "d.png")
+    (tmp_path / "k.json").write_text('{"fx": 2, "fy": 2, "cx": 0.5, "cy": 0.5}')
+    given = (
+        "rgbd",
+        tmp_path / "d.png",
+        "-o",
+        tmp_path / "d.npz",
+        "--max-range",
+        3,
+        "--intrinsics",
+        tmp_path / "k.json",
+    )
+    status, _, err = run(*given)
+    assert status == 0, err
+    held = load_depth(tmp_path / "d.npz")
+    assert held.valid.tolist() == [[[False, True], [True, False]]] and held.metres()[0, 1, 0] == 2
+    assert float(torch.as_tensor(held.focal).max()) == 2

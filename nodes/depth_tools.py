@@ -13,7 +13,7 @@ from ..tools.atmosphere import Spacing
 from ..tools.depth_field import Easing, Shape, Space
 from ..tools.lens_blur import FocusBy
 from .base import Node
-from .fields import IMAGE, PLACE, SCOPE, depth_input, in_metres, metres, number, picker, space
+from .fields import IMAGE, PLACE, SCOPE, advanced, depth_input, in_metres, metres, number, picker, space
 
 CATEGORY = "Fathom/Depth Tools"
 
@@ -102,6 +102,28 @@ class FathomDepthField(Node):
         return (depth_field.depth_field(depth, shape, start, end, softness, easing, gamma, space, scope),)
 
 
+# What the button of presets sets, and what its list says of each.
+FOGS = {
+    "mist": {"density": 0.5, "colour": "#dfe6ea", "height_falloff": 0.0},
+    "fog": {"density": 1.5, "colour": "#c8d2dc", "height_falloff": 0.0},
+    "dense fog": {"density": 4.0, "colour": "#d5dade", "height_falloff": 0.0},
+    "warm haze": {"density": 0.8, "colour": "#e8c9a0", "height_falloff": 0.0},
+    "night": {"density": 1.5, "colour": "#1d2633", "height_falloff": 0.0},
+    "metres: haze, one sees 400 m": {"density": 0.01, "colour": "#dfe6ea", "height_falloff": 0.0},
+    "metres: fog, one sees 80 m": {"density": 0.05, "colour": "#c8d2dc", "height_falloff": 0.0},
+    "metres: dense fog, one sees 20 m": {"density": 0.2, "colour": "#d5dade", "height_falloff": 0.0},
+    "metres: ground fog": {"density": 0.15, "colour": "#dfe6ea", "height_falloff": 1.0},
+}
+LENSES = {
+    "portrait, the closest sharp": {"radius": 12.0, "focus_by": "value", "focus": 1.0, "highlights": 0.0, "blades": 0},
+    "portrait, lights as discs": {"radius": 16.0, "focus_by": "value", "focus": 1.0, "highlights": 0.6, "blades": 0},
+    "six blades": {"radius": 16.0, "focus_by": "value", "focus": 1.0, "highlights": 0.6, "blades": 6},
+    "close-up": {"radius": 32.0, "focus_by": "value", "focus": 0.95, "highlights": 0.2, "blades": 0},
+    "middle distance": {"radius": 12.0, "focus_by": "value", "focus": 0.5, "highlights": 0.0, "blades": 0},
+    "the farthest sharp": {"radius": 12.0, "focus_by": "value", "focus": 0.0, "highlights": 0.0, "blades": 0},
+}
+
+
 class FathomFog(Node):
     """A picture seen through fog."""
 
@@ -118,13 +140,18 @@ class FathomFog(Node):
         return {
             "required": {
                 **_PICTURE,
-                "density": number(
-                    1.0,
-                    0.0,
-                    1e4,
-                    0.01,
-                    "How fast light is lost. In metres (metric depth, or near and far given): per metre, 0.05 hides "
-                    "most beyond 50 m. Otherwise over the picture's whole depth: 1 leaves a third of the farthest.",
+                "density": picker(
+                    number(
+                        1.0,
+                        0.0,
+                        1e4,
+                        0.01,
+                        "How fast light is lost. In metres (metric depth, or near and far given): per metre, 0.05 "
+                        "hides most beyond 50 m. Otherwise over the picture's whole depth: 1 leaves a third of the "
+                        "farthest.",
+                    ),
+                    "presets",
+                    presets=FOGS,
                 ),
                 "colour": colour("#c8d2dc", "The colour of the fog."),
             },
@@ -308,8 +335,16 @@ class FathomLensBlur(Node):
         return {
             "required": {
                 **_PICTURE,
-                "radius": number(
-                    12.0, 0.0, 500.0, 0.5, "Pixels of blur between the closest and the farthest pixel of the picture."
+                "radius": picker(
+                    number(
+                        12.0,
+                        0.0,
+                        500.0,
+                        0.5,
+                        "Pixels of blur between the closest and the farthest pixel of the picture.",
+                    ),
+                    "presets",
+                    presets=LENSES,
                 ),
                 "focus_by": (
                     list(get_args(FocusBy)),
@@ -333,12 +368,18 @@ class FathomLensBlur(Node):
             },
             "optional": {
                 "mask": ("MASK", {"tooltip": "For focus by mask: the subject."}),
-                "point_x": picker(number(0.5, 0.0, 1.0, 0.01, "For focus by point: 0 = left, 1 = right."), "point"),
-                "point_y": number(0.5, 0.0, 1.0, 0.01, "For focus by point: 0 = top, 1 = bottom."),
-                "rotation": number(0.0, -360.0, 360.0, 1.0, "Turns the blades, degrees."),
-                "near": metres("closest", "makes the blur of affine depth true, and focus in metres possible."),
-                "far": metres("farthest", "makes the blur of affine depth true, and focus in metres possible."),
-                "scope": SCOPE,
+                "point_x": advanced(
+                    picker(number(0.5, 0.0, 1.0, 0.01, "For focus by point: 0 = left, 1 = right."), "point")
+                ),
+                "point_y": advanced(number(0.5, 0.0, 1.0, 0.01, "For focus by point: 0 = top, 1 = bottom.")),
+                "rotation": advanced(number(0.0, -360.0, 360.0, 1.0, "Turns the blades, degrees.")),
+                "near": advanced(
+                    metres("closest", "makes the blur of affine depth true, and focus in metres possible.")
+                ),
+                "far": advanced(
+                    metres("farthest", "makes the blur of affine depth true, and focus in metres possible.")
+                ),
+                "scope": advanced(SCOPE),
             },
         }
 

@@ -390,6 +390,14 @@ def test_classes_and_files_are_picked(front, tmp_path):
     front.page.locator(".fathom-dialog label").locator("visible=true").first.click()
     front.page.locator(".fathom-dialog").get_by_role("button", name="Close").click()
     assert front.js(value, ["FathomClassMask", "classes"]) == "person, sky"
+    front.js(
+        """() => {
+            const node = window.hand.add("FathomFog", 700);
+            node.widgets.find((w) => w.type === "button" && /preset/i.test(w.label ?? w.name)).callback();
+        }"""
+    )
+    front.page.locator(".fathom-dialog label", has_text="night").click()
+    assert front.js(value, ["FathomFog", "colour"]) == "#1d2633" and front.js(value, ["FathomFog", "density"]) == 1.5
     name = f"{front.renderer}.npz"
     (tmp_path / name).write_bytes(b"PK\x05\x06" + bytes(18))
     with front.page.expect_file_chooser() as chooser:

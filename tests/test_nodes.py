@@ -322,3 +322,18 @@ def test_pages_of_tools_show_what_they_do():
     assert not bare and shown["FathomBundle"], bare
     used = {Path(name).name for names in shown.values() for name in names}
     assert used == {p.name for p in (pages / "images").iterdir()}
+
+
+def test_presets_set_what_their_node_has():
+    for node in NODES_BY_ID.values():
+        types = node.INPUT_TYPES()
+        inputs = {**types.get("required", {}), **types.get("optional", {})}
+        for _, told in (spec for spec in inputs.values() if len(spec) > 1):
+            for preset in told.get("presets", {}).values():
+                for name, value in preset.items():
+                    kind, limits = inputs[name]
+                    assert (
+                        value in kind
+                        if isinstance(kind, list)
+                        else kind == "STRING" or (limits["min"] <= value <= limits["max"])
+                    ), (node, name, value)

@@ -20,6 +20,7 @@ export function attachPickers(node, app, api) {
       add(node, `${say("classes")} …`, () =>
         chooseFrom(say("classes"), told.classes, parts(widget.value), true, (names) => write(node, widget, names.join(", "))),
       ),
+    presets: (_, told) => add(node, `${say("presets")} …`, () => pickPreset(node, told.presets)),
     point: () => add(node, say("clickFocus"), () => pickPoint(node, app, api)),
     upload: (widget, told) => {
       const take = (/** @type {File} */ file) => upload(api, node, widget, file);
@@ -56,6 +57,21 @@ function parts(text) {
     .split(",")
     .map((part) => part.trim())
     .filter(Boolean);
+}
+
+/** Set several widgets at once. @param {any} node @param {Record<string, Record<string, any>>} presets */
+function pickPreset(node, presets) {
+  const about = (/** @type {Record<string, any>} */ values) =>
+    Object.entries(values)
+      .map((pair) => pair.join(" "))
+      .join(", ");
+  const entries = Object.entries(presets).map(([name, values]) => ({ name, about: about(values) }));
+  chooseFrom(say("presets"), entries, [], false, ([chosen]) => {
+    for (const [name, value] of Object.entries(presets[chosen])) {
+      const widget = node.widgets.find((/** @type {any} */ w) => w.name === name);
+      if (widget) write(node, widget, value);
+    }
+  });
 }
 
 /** @param {string} colour @param {(hex: string) => void} choose */

@@ -47,6 +47,7 @@ export const WORDS = {
   putInto: "Put the file into",
   colour: "Choose the colour",
   clickFocus: "Click here to focus",
+  presets: "Presets",
   upload: "Choose a file to upload",
   enlarges: "The picture is smaller than this resolution, so the result is enlarged:",
 };

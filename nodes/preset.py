@@ -21,15 +21,18 @@ _CATEGORY = "ControlNet Preprocessors"
 class Preset(NamedTuple):
     """How a control model's pictures were made.
 
-    estimator: its id. side: the short side of the control picture; 0 = that of the picture. source: the public page
-    that says so. unsaid: what no page says and was chosen here.
+    estimator: its id. side: the short side of the control picture and of what the network sees; 0 = that of the
+    picture; None = the picture's, with the network at its own published size. source: the public page that says so.
+    unsaid: what no page says and was chosen here. white: the network's number that is drawn white, 0 being black;
+    None = the annotator's own rendering.
     """
 
     estimator: str
-    side: int
+    side: int | None
     source: str
     unsaid: str = ""
     scope: Scope = "image"
+    white: float | None = None
 
 
 _HF = "https://huggingface.co"
@@ -54,13 +57,14 @@ PRESETS: dict[str, Preset] = {
     ),
     "FLUX.1 Depth": Preset(
         "depth-anything-large",
-        0,
+        None,
         f"{_GITHUB}/black-forest-labs/flux/blob/main/src/flux/modules/image_embedders.py",
         "the size",
+        white=255.0,
     ),
     "FLUX.1 ControlNet Depth (Shakker)": Preset(
         "depth-anything-v2-large",
-        0,
+        None,
         f"{_HF}/Shakker-Labs/FLUX.1-dev-ControlNet-Depth",
         "the size of the network, and the size of the picture",
     ),
@@ -72,13 +76,13 @@ PRESETS: dict[str, Preset] = {
     ),
     "VACE depth (MiDaS)": Preset("midas-dpt-hybrid", 0, _VACE, "which of the two annotators it was trained with"),
     "VACE depth (Depth Anything V2)": Preset(
-        "depth-anything-v2-large", 0, _VACE, "which of the two annotators it was trained with"
+        "depth-anything-v2-large", None, _VACE, "which of the two annotators it was trained with"
     ),
     "VideoX-Fun depth": Preset("zoedepth-n", 512, _FUN, "the size it was trained with: that of its own node"),
     "Z-Image Union depth": Preset("zoedepth-n", 512, _FUN, "the size it was trained with: that of its makers' node"),
     "Cosmos-Transfer 2.5 depth": Preset(
         "video-depth-anything-small",
-        0,
+        None,
         f"{_GITHUB}/nvidia-cosmos/cosmos-transfer2.5/tree/main/cosmos_transfer2/_src/transfer2/auxiliary/depth_anything",
         "the size of the picture",
         "batch",
@@ -148,8 +152,13 @@ class FathomControlNetPreset(Node):
         if size not in get_args(Size):
             raise SettingError(f"size must be one of {', '.join(get_args(Size))}, got {size!r}.")
         chosen = preset(control_model)
-        made = run(chosen.estimator, image, chosen.side if size == "trained" else 0)
-        picture = made.to_image(chosen.scope) if isinstance(made, Depth) else cast(Any, made).to_image()
+        made = run(chosen.estimator, image, chosen.side if size == "trained" or chosen.side is None else 0)
+        if not isinstance(made, Depth):
+            picture = cast(Any, made).to_image()
+        elif chosen.white is None:
+            picture = made.to_image(chosen.scope)
+        else:
+            picture = (made.values / chosen.white).clamp(0, 1)[..., None].repeat(1, 1, 1, 3)
         return picture, about(control_model, picture.shape[1:3])
 
 

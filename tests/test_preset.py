@@ -25,7 +25,7 @@ def asked(monkeypatch, tiny_annotator):
 
         def annotate(self, image, resolution, options=None):
             seen.append((self.id, resolution))
-            return tiny_annotator(self.id).annotate(image, min(resolution, 64), options)
+            return tiny_annotator(self.id).annotate(image, resolution and min(resolution, 64), options)
 
     monkeypatch.setattr(estimate.cache, "take", lambda e, dtype=None: Noted(e.id))
     return seen
@@ -40,7 +40,16 @@ def test_a_control_model_gets_its_annotator_at_its_size(asked, name):
     assert image.shape[0] == 2 and image.shape[-1] == 3 and 0 <= image.min() and image.max() <= 1
     assert made.estimator in told and made.source in told and (made.unsaid in told)
     FathomControlNetPreset().execute(picture[:1], name, "picture")
-    assert asked[1] == (made.estimator, 0)
+    assert asked[1] == (made.estimator, 0 if made.side is not None else None)
+
+
+def test_flux_sees_the_networks_numbers_as_its_makers_code_draws_them(asked, tiny_annotator):
+    """Over 255 and not stretched, from the network at its published size."""
+    picture = torch.rand(2, 40, 60, 3, generator=torch.Generator().manual_seed(1))
+    image, _ = FathomControlNetPreset().execute(picture, "FLUX.1 Depth")
+    depth = tiny_annotator("depth-anything-large")(picture)
+    torch.testing.assert_close(image, (depth.values / 255).clamp(0, 1)[..., None].expand(-1, -1, -1, 3))
+    assert image.shape == picture.shape and 0 < image.max() < 1
 
 
 def test_a_film_shares_one_range(asked):

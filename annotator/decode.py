@@ -64,7 +64,10 @@ def decode(data: bytes, name: str) -> Any:
                 said = None if profile else _said(image, data, name)
                 return _tensor(_wide_to_srgb(_sixteen_png(data), profile, said, name), turn)
             upright = ImageOps.exif_transpose(image)
-            return _to_srgb(upright, profile, None if profile else _said(image, data, name), name)
+            made = _to_srgb(upright, profile, None if profile else _said(image, data, name), name)
+            if isinstance(made, Image.Image) and "exif" in upright.info:
+                made.info["exif"] = upright.info["exif"]  # which tells the lens
+            return made
     except PictureError:
         raise
     except UnidentifiedImageError:

@@ -88,6 +88,11 @@ class Estimator(Description):
 
     # ------------------------------------------------------------------------------ one picture's way
 
+    def with_focal(self, options: Mapping[str, Any], focal: float | None) -> Mapping[str, Any]:
+        """`options` with the focal length that a photo's file tells, in pixels of the photo, where this estimator has
+        use for it and was given none."""
+        return options
+
     def fit(self, height: int, width: int, resolution: int | None) -> Fit:
         """How a picture of this size enters the network. resolution None = the published inference rule;
         otherwise the short side that the user asked for, 0 = the picture's own."""

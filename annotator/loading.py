@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import SettingError, WeightsError
 from ..signals import Scene, Signal
+from ..signals.exif import focal_length
 from . import detect, host, weights
 from .estimator import Estimator
 from .layers import compute_float32_products, speed_up_linear_layers
@@ -169,6 +170,7 @@ def decompose(
     slots = {}
     for slot, estimator in estimators.items():
         if estimator.id not in made:
-            made[estimator.id] = (take or cache.take)(estimator).annotate(picture, resolution)
+            options = estimator.with_focal({}, focal_length(image))
+            made[estimator.id] = (take or cache.take)(estimator).annotate(picture, resolution, options)
         slots[slot] = made[estimator.id][estimator.slot(slot)]
     return Scene(picture.to(host.output_device()), slots)

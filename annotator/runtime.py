@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import FathomError, SettingError
 from ..signals import Scene, Signal
 from ..signals.base import Gather
+from ..signals.exif import focal_length
 from ..signals.thumbnail import thumbnails
 from . import host, weights
 from .estimator import Estimator
@@ -72,7 +73,8 @@ class Annotator:
     ) -> Signal:
         """The main signal of a picture or a batch: the first of `estimator.produces`.
 
-        image: float (B,H,W,1|3|4) in 0..1, uint8, or a PIL image; never changed. resolution: the short side of the
+        image: float (B,H,W,1|3|4) in 0..1, uint8, or a PIL image; never changed. The focal length that a photo's EXIF
+        tells is taken where the estimator has use for one and `options` give none. resolution: the short side of the
         result, aspect kept; 0 = the picture's own size; None = the published inference rule, result at the
         picture's own size. prompt: a signal of the same pictures, for an estimator that takes one. options: the
         estimator's own, see `Estimator.options`.
@@ -86,6 +88,7 @@ class Annotator:
         self, image: Any, resolution: int | None = None, *, prompt: Signal | None = None, **options: Any
     ) -> Scene:
         """Every signal of one forward in its slot, with the picture. Arguments and errors as in a call."""
+        options = self.estimator.with_focal(options, focal_length(image))
         pictures = as_pictures(image)
         plain = pictures.dtype == torch.float32 and pictures.shape[-1] == 3
         shown = pictures if plain else to_pixels(pictures).permute(0, 2, 3, 1)
@@ -107,7 +110,8 @@ class Annotator:
         """
         if resolution is not None:
             check_resolution(resolution)
-        settings = self.estimator.settings(options or {})
+        options = self.estimator.with_focal(options or {}, focal_length(image))
+        settings = self.estimator.settings(options)
         # A film is checked as a whole before anything runs, but becomes pixels a few frames at a time.
         pictures = as_pictures(image)
         total, height, width, _ = pictures.shape

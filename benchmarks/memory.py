@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from networks import LAYOUTS, load
+from networks import LAYOUTS, load, prompt
 
 
 def resident() -> int:
@@ -74,14 +74,15 @@ def peak_of_forward(run) -> int:
 def forward(ids: list[str], size: int) -> None:
     """Print the peak of each estimator beside its declaration."""
     print(f"{'estimator':40} {'measured MB':>12} {'declared MB':>12} {'(weights + peak) / (weights + declared)':>40}")
-    image = torch.rand(1, size, size, 3)
     with tempfile.TemporaryDirectory() as folder:
         for id in ids:
             est = load(id, Path(folder))
-            est(image, size)
-            peak = peak_of_forward(lambda est=est: est(image, size))
+            count = est.estimator.window
+            image, beside = torch.rand(count, size, size, 3), prompt(est.estimator, count)
+            est(image, size, **beside)
+            peak = peak_of_forward(lambda est=est, image=image, beside=beside: est(image, size, **beside))
             fit = est.estimator.fit(size, size, size)
-            declared = est.estimator.memory_required(1, fit, est.dtype)
+            declared = est.estimator.memory_required(count, fit, est.dtype)
             weights = sum(p.numel() * p.element_size() for p in est.network.parameters())
             ratio = (weights + peak) / (weights + declared)
             print(f"{id:40} {peak / 2**20:12.0f} {declared / 2**20:12.0f} {ratio:40.2f}", flush=True)

@@ -16,6 +16,7 @@ from fathom.annotator import loading, weights
 from fathom.annotator.estimator import Estimator
 from fathom.annotator.layers import ProcessorLinear
 from fathom.annotator.runtime import Annotator
+from fathom.signals.depth import depth_from_metres
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
@@ -136,6 +137,26 @@ def load(id: str, folder: Path, dtype: torch.dtype | None = None) -> Annotator:
         return fathom.load(id, dtype=dtype)
     path = folder / Path(LAYOUTS.get(id, f"{id}.safetensors")).name
     return fathom.load(estimator, path if path.exists() else checkpoint(id, folder), dtype=dtype)
+
+
+def prompt(estimator: Estimator, count: int) -> dict[str, Any]:
+    """What `estimator` takes beside `count` pictures, for a call: a measured map as of a phone, or nothing."""
+    if not estimator.takes:
+        return {}
+    metres = 1 + 3 * torch.rand(count, 192, 256, generator=torch.Generator().manual_seed(0))
+    return {"prompt": depth_from_metres(metres)}
+
+
+def network_inputs(annotator: Annotator, size: int) -> tuple[torch.Tensor, ...]:
+    """What the bare network takes for one picture of `size` x `size`, random."""
+    estimator = annotator.estimator
+    fit = estimator.fit(size, size, size)
+    # MoGe resizes within its network.
+    height, width = fit.source if estimator.family == "moge" else fit.network
+    window = (1, estimator.window) if estimator.window > 1 else (1,)
+    pixels = torch.rand(*window, 3, height, width, device=annotator.device, dtype=annotator.dtype)
+    beside = prompt(estimator, 1)
+    return (pixels, beside["prompt"].metres()[:, None].to(annotator.device)) if beside else (pixels,)
 
 
 def plain_linear_layers(network: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from networks import load
+from networks import load, prompt
 from torch.profiler import ProfilerActivity, profile
 
 KINDS = {
@@ -50,7 +50,6 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    image = torch.rand(1, args.size, args.size, 3, generator=torch.Generator().manual_seed(0))
     columns = [*KINDS, "elementwise", "host"]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {args.size} px, mean of {args.repeats}")
     print(f"{'estimator':28} {'ms':>8}", *(f"{name:>11}" for name in columns))
@@ -59,12 +58,15 @@ def main() -> None:
             est = load(id, Path(folder))
             on_gpu = est.device.type == "cuda"
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-            est(image, args.size).to_image()
+            count = est.estimator.window
+            image = torch.rand(count, args.size, args.size, 3, generator=torch.Generator().manual_seed(0))
+            beside = prompt(est.estimator, count)
+            est(image, args.size, **beside).to_image()
             spent: defaultdict[str, float] = defaultdict(float)
             for _ in range(args.repeats):
                 with profile(activities=activities, record_shapes=True) as profiler:
                     start = time.perf_counter()
-                    est(image, args.size).to_image().cpu()
+                    est(image, args.size, **beside).to_image().cpu()
                     whole = (time.perf_counter() - start) * 1e6
                 inside = 0.0
                 for event in profiler.key_averages(group_by_input_shape=True):

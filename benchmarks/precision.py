@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks import LAYOUTS, load, plain_linear_layers
+from networks import LAYOUTS, load, plain_linear_layers, prompt
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -94,7 +94,7 @@ def main() -> None:
                 for _ in range(repeats or args.repeats):
                     start = time.perf_counter()
                     with mode():
-                        result = numbers(est(picture, args.resolution))
+                        result = numbers(est(picture, args.resolution, **prompt(est.estimator, 1)))
                     taken.append(time.perf_counter() - start)
                 seconds = statistics.median(taken)
                 if exact is None:

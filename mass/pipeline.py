@@ -21,6 +21,7 @@ from ..annotator.pictures import as_pixels
 from ..annotator.runtime import Annotator
 from ..errors import PictureError, SettingError
 from ..signals import Signal
+from ..signals.exif import focal_length
 from . import manifest, sinks
 from .films import FilmRun, is_fatal, reason
 from .job import Chunk, Job, becomes_video, sees_films
@@ -322,7 +323,7 @@ class Engine:
         try:
             with torch.inference_mode():
                 picture = self._reader.read(item)
-                image = _tensor(picture.image, self._device)
+                image, focal = _tensor(picture.image, self._device), focal_length(picture.image)
                 size = image.shape[1] * image.shape[2]
                 if size > SHARED_PIXELS:
                     self._queue.leave(place)
@@ -341,7 +342,7 @@ class Engine:
                         made[forward] = annotator.annotate(
                             image,
                             self.job.resolution,
-                            dict(wanted.options),
+                            annotator.estimator.with_focal(dict(wanted.options), focal),
                             lambda network: Queued(self._queue, network, place),
                         )
                     signal = made[forward][annotator.estimator.slot(wanted.name)].to("cpu")

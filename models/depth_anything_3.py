@@ -500,6 +500,11 @@ class DepthAnything3Metric(DepthAnything3Mono):
             raise SettingError(f"{self.id}: give focal or field_of_view, not both.")
         return settings
 
+    def with_focal(self, options: Mapping[str, Any], focal: float | None) -> Mapping[str, Any]:
+        if focal is None or options.get("focal") or options.get("field_of_view"):
+            return options
+        return {**options, "focal": focal}
+
     def _depth(self, distance: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Depth:
         """Metres with a focal length; without one what the network gives, right up to a factor."""
         height, width = fit.source

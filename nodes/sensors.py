@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from ..annotator import host
+from ..annotator.decode import decode
 from ..annotator.pictures import as_pixels
 from ..signals import Depth
+from ..signals.exif import focal_length
 from ..tools import intrinsics_files, phones, rgbd, stereo
 from .base import Node
 from .fields import FromFile, advanced, input_file, number
@@ -103,6 +106,36 @@ class FathomLoadPhoneDepth(FromFile):
     def execute(self, file: str) -> tuple[Any, Depth, Any, str]:
         found = phones.load_phone_depth(host.input_file(file))
         return found.image, found.depth, found.depth.to_image(), json.dumps(found.told, indent=1)
+
+
+class FathomLoadPhoto(FromFile):
+    """A photo and its lens."""
+
+    DISPLAY_NAME = "Fathom Load Photo"
+    DESCRIPTION = (
+        "Reads a photo upright, its colours in sRGB, with the field of view that its EXIF tells: what Fathom Depth "
+        "Anything 3 needs for metres, and the geometry nodes for true shapes. ComfyUI's Load Image drops it."
+    )
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["load image", "exif", "field of view", "focal length", "lens", "camera", "heic"]
+    RETURN_TYPES = ("IMAGE", "FLOAT", "FLOAT")
+    RETURN_NAMES = ("image", "field_of_view", "focal")
+    OUTPUT_TOOLTIPS = (
+        "The photo, upright.",
+        "The horizontal field of view in degrees; 0 = the file does not tell.",
+        "The focal length in pixels of the photo; 0 = the file does not tell.",
+    )
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"file": _file((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif"))}}
+
+    def execute(self, file: str) -> tuple[Any, float, float]:
+        path = host.input_file(file)
+        photo = decode(path.read_bytes(), path.name)
+        focal = focal_length(photo) or 0.0
+        image = as_pixels(photo).permute(0, 2, 3, 1)
+        return image, math.degrees(2 * math.atan(image.shape[2] / 2 / focal)) if focal else 0.0, focal
 
 
 class FathomStereoDepth(Node):
@@ -319,4 +352,4 @@ class FathomRGBDDepth(FromFile):
         return depth, depth.to_image(), rgbd.holes(depth), filled
 
 
-NODES = (FathomLoadPhoneDepth, FathomStereoDepth, FathomRGBDDepth)
+NODES = (FathomLoadPhoneDepth, FathomLoadPhoto, FathomStereoDepth, FathomRGBDDepth)

@@ -177,7 +177,14 @@ def test_float32_products_are_tf32_where_that_is_exact_enough(
 
 # ----------------------------------------------------------------------------------------------- nodes
 
-BY_FILE = {"FathomLoadDepth", "FathomLoadSignal", "FathomLoadPhoneDepth", "FathomRGBDDepth", "FathomLoadBundle"}
+BY_FILE = {
+    "FathomLoadDepth",
+    "FathomLoadSignal",
+    "FathomLoadPhoneDepth",
+    "FathomLoadPhoto",
+    "FathomRGBDDepth",
+    "FathomLoadBundle",
+}
 BY_ESTIMATOR = {n.__name__ for n in NODES if n.__module__.endswith(".estimate")}
 BY_ESTIMATOR -= {"FathomEstimateDepth", "FathomClassMask"}
 BY_ESTIMATOR |= {

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import FathomError, PictureError, SettingError
 from ..signals import Depth
 from ..signals.depth import depth_from_metres
+from ..signals.exif import focal_length
 from . import jpeg, xmp
 from .heif_camera import Lens, StereoGroup, stereo_group
 from .stereo import stereo_depth
@@ -36,7 +37,6 @@ _MOST_PIXELS = 1 << 28
 
 # ITU-T H.265, annex G, depth representation information
 _UNIFORM_INVERSE, _UNIFORM_DISPARITY, _UNIFORM_DISTANCE, _NONUNIFORM_DISPARITY = range(4)
-_DIAGONAL_35MM = math.hypot(36, 24)
 _QUARTERS = {1: 0, 3: 2, 6: -1, 8: 1}  # turns anticlockwise that show a picture of this EXIF orientation upright
 
 
@@ -197,9 +197,8 @@ def _multi_picture(stereo: list[jpeg.Frame], photo: Any, name: str) -> Callable[
     if all(f.number for f in stereo):
         stereo = sorted(stereo, key=lambda f: f.number)
     left, right = (_decoded(f.data) for f in stereo[:2])
-    equivalent = photo.getexif().get_ifd(0x8769).get(0xA405)
-    size = math.hypot(left.width, left.height)
-    focal = float(equivalent) / _DIAGONAL_35MM * size if equivalent else None
+    focal = focal_length(photo)
+    focal = focal and focal * math.hypot(left.width, left.height) / math.hypot(photo.width, photo.height)
     baseline = next((f.baseline for f in stereo if f.baseline), None)
     told = {"stereo": "multi-picture", "focal": focal, "baseline": baseline}
     # Such cameras shift their views so that some distance has no disparity, by an amount that they do not tell.
@@ -443,9 +442,9 @@ def _lens(
             centre = _turned((matrix[6] + 0.5) * scale - 0.5, (matrix[7] + 0.5) * scale - 0.5, wide * scale,
                              high * scale, (width, height), orientation)  # fmt: skip
         return matrix[0] * scale, centre, "intrinsics"
-    equivalent = photo.getexif().get_ifd(0x8769).get(0xA405)  # FocalLengthIn35mmFilm
-    if equivalent:
-        return float(equivalent) / _DIAGONAL_35MM * math.hypot(height, width), None, "35 mm equivalent"
+    focal = focal_length(photo)
+    if focal:
+        return focal * math.hypot(height, width) / math.hypot(photo.width, photo.height), None, "35 mm equivalent"
     return None, None, ""
 
 

@@ -21,13 +21,13 @@ METRIC = "depth-anything-3-metric-large"
 FOCAL = 28 / math.hypot(36, 24) * math.hypot(96, 64)
 
 
-def photo(path: Path, tags: dict[int, Any], size: tuple[int, int] = (96, 64), **more: Any) -> Path:
-    """A JPEG of `size` whose EXIF holds `tags`."""
+def photo(path: Path, tags: dict[int, Any], **more: Any) -> Path:
+    """A JPEG of 96x64 whose EXIF holds `tags`."""
     exif = Image.Exif()
     exif.get_ifd(0x8769).update(tags)
     exif[0x0112] = more.pop("turn", 1)
     noise = np.random.default_rng(3).integers(0, 256, (8, 12, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path, exif=exif, quality=95, **more)
+    Image.fromarray(noise).resize((96, 64), Image.Resampling.BICUBIC).save(path, exif=exif, quality=95, **more)
     return path
 
 
@@ -68,22 +68,23 @@ def test_a_photo_becomes_metres_by_its_own_lens(tmp_path: Path, tiny_annotator: 
     tiny = tiny_annotator(METRIC)
     (tmp_path / "in").mkdir()
     path = photo(tmp_path / "in" / "a.jpg", {0xA405: 28})
-    expected = tiny(Image.open(path).copy().convert("RGB"), focal=FOCAL)
-    depth = tiny(Image.open(path))
+    expected: Any = tiny(Image.open(path).copy().convert("RGB"), focal=FOCAL)
+    depth: Any = tiny(Image.open(path))
     assert depth.kind == "metric" and torch.equal(depth.values, expected.values)
     assert torch.equal(tiny.scene(Image.open(path)).depth.values, expected.values)
-    asked = tiny(Image.open(path), field_of_view=90.0)
+    asked: Any = tiny(Image.open(path), field_of_view=90.0)
     assert float(asked.focal[0, 0]) == pytest.approx(48)
-    plain = tiny(torch.from_numpy(np.array(Image.open(path)))[None])
+    plain: Any = tiny(torch.from_numpy(np.array(Image.open(path)))[None])
     assert plain.kind == "scale_inverse"
     made = loading.decompose(Image.open(path), {"depth": tiny.estimator}, take=lambda estimator: tiny)
     assert made.depth.kind == "metric"
     monkeypatch.setattr(loading, "load", lambda *_: tiny)
     photo(tmp_path / "in" / "b.jpg", {})
     annotate(tmp_path / "in", tmp_path / "out", signals=[f"depth={METRIC}:npz"])
-    metres = fathom.load_signal(tmp_path / "out" / "a_depth.npz")
+    metres: Any = fathom.load_signal(tmp_path / "out" / "a_depth.npz")
     torch.testing.assert_close(metres.values, expected.values)
-    assert fathom.load_signal(tmp_path / "out" / "b_depth.npz").kind == "scale_inverse"
+    other: Any = fathom.load_signal(tmp_path / "out" / "b_depth.npz")
+    assert other.kind == "scale_inverse"
 
 
 def test_the_node_gives_the_view_that_metres_need(tmp_path: Path, tiny_annotator: Any, monkeypatch: Any) -> None:
@@ -95,6 +96,7 @@ def test_the_node_gives_the_view_that_metres_need(tmp_path: Path, tiny_annotator
     assert image.shape == (1, 64, 96, 3) and focal == pytest.approx(FOCAL)
     monkeypatch.setattr(one_pass.cache, "take", lambda estimator: tiny_annotator(METRIC))
     _, depth, _ = one_pass.FathomDepthAnything3().execute(image, METRIC, field_of_view=view)
-    assert depth.kind == "metric" and float(depth.focal[0, 0]) == pytest.approx(FOCAL, rel=1e-5)
+    assert depth.kind == "metric"
+    assert float(torch.as_tensor(depth.focal)[0, 0]) == pytest.approx(FOCAL, rel=1e-5)
     path = photo(tmp_path / "b.jpg", {})
     assert sensors.FathomLoadPhoto().execute("b.jpg")[1:] == (0.0, 0.0)

@@ -65,6 +65,33 @@ def test_a_worker_writes_what_the_local_engine_writes(job, tmp_path):
     assert sum(again["done"]) == 0 and sum(again["skipped"]) == 8
 
 
+def test_a_film_is_one_chunk_whose_frames_see_each_other(tmp_path, monkeypatch, tiny_annotator):
+    pytest.importorskip("av")
+    from test_mass_video import film
+
+    from fathom.annotator import loading
+
+    tiny = tiny_annotator("video-depth-anything-small")
+    monkeypatch.setattr(loading, "load", lambda *_: tiny)
+    (tmp_path / "in").mkdir()
+    film(tmp_path / "in" / "a.mkv", "ffv1", pix="bgr0", size=(40, 24), count=24)
+    film(tmp_path / "in" / "b.mkv", "ffv1", pix="bgr0", size=(40, 24), count=2)
+    signals = ["depth=video-depth-anything-small:npz"]
+    plain = Job((str(tmp_path / "in"),), str(tmp_path / "out"), wanted_signals(signals, "fathom-tiny", "npz"), chunk=4)
+    job, _ = load(plain)
+    Ledger(Store(job.out), job).open()
+    Store(job.out).write(".fathom/tmp/shared", b"")
+    made = packed(job)
+    assert [len(pickle.loads(chunk).items) for chunk in made["chunk"]] == [24, 2]
+    told = ray_engine.Worker(job, {tiny.estimator.id: (tiny.found, {})}, False)(made)
+    assert told["done"] == [24, 2]
+    annotate(tmp_path / "in", tmp_path / "local", signals=signals)
+    outputs = results(tmp_path / "local")
+    assert len(outputs) == 26
+    local, there = tree(tmp_path / "local"), tree(job.out)
+    assert {k: local[k] for k in outputs} == {k: there[k] for k in outputs}
+
+
 def test_a_worker_without_the_weights_gets_every_file_of_the_drivers(job, tmp_path, monkeypatch):
     import types
 

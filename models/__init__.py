@@ -83,10 +83,21 @@ def description(id: str) -> Description:
     return descriptions()[id]
 
 
+# Annotators that are known by these names elsewhere and are no estimators here.
+_ELSEWHERE = {
+    "dwpose": "controlnet-aux runs DWPose on mmpose, mmdet and mmcv, and mmcv must be compiled for each version of "
+    "PyTorch. Choose openpose: points of bodies, hands and faces in the same form, by another network.",
+    "content-shuffle": "it makes a picture and estimates nothing. fathom.tools.lines.content_shuffle does it, in a graph "
+    "ShufflePreprocessor.",
+}
+
+
 def _check_id(id: str, known: Iterable[str]) -> None:
     known = list(known)
     if id in known:
         return
+    if id in _ELSEWHERE:
+        raise SettingError(f"there is no estimator {id!r}: {_ELSEWHERE[id]}")
     import difflib
 
     near = difflib.get_close_matches(str(id), known, 3, 0.4)

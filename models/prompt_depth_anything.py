@@ -244,7 +244,7 @@ ESTIMATORS = (
             published("depth-anything/prompt-depth-anything-vits-hf", "model.safetensors", "transformers"),
         ),
         about="Metres at the photo's size from a coarse measured depth, such as a phone's LiDAR; needs that depth.",
-        memory=880,
+        memory=420,
         options=(_MAX_SIZE,),
         channels_last=True,
         takes=("depth",),

@@ -167,6 +167,26 @@ def test_those_without_a_network_run_offline(id: str, scene: torch.Tensor) -> No
     assert isinstance(lines, Lines) and lines.strength.shape == (1, 64, 85) and lines.strength.amax() > 0
 
 
+@pytest.mark.parametrize(("id", "told"), [("dwpose", "mmcv.*Choose openpose"), ("content-shuffle", "ShufflePrepro")])
+def test_what_is_no_estimator_is_told_with_what_to_use(id: str, told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        fathom.load(id)
+
+
+@with_library
+def test_a_second_run_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = estimator("hed")
+    torch.save(seeded_state(chosen.build(Checkpoint(Path("x"), {}, None, None))), tmp_path / "hed.pth")
+    annotator, pixels = fathom.load(chosen, weights=tmp_path / "hed.pth", device="cpu"), torch.rand(1, 64, 64, 3)
+    annotator(pixels, 64, drawing="8-bit")
+    opened, watching = [], [True]
+    # A hook stays for the life of the process, so it listens for as long as it is told to.
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" and watching[0] else None)
+    annotator(pixels, 64, drawing="8-bit")
+    watching[0] = False
+    assert [path for path in opened if not path.startswith("/proc/")] == []
+
+
 def test_lines_out_of_form_are_told() -> None:
     with pytest.raises(SignalError, match="must be"):
         Lines(torch.zeros(4, 4))

@@ -87,8 +87,8 @@ def description(id: str) -> Description:
 _ELSEWHERE = {
     "dwpose": "controlnet-aux runs DWPose on mmpose, mmdet and mmcv, and mmcv must be compiled for each version of "
     "PyTorch. Choose openpose: points of bodies, hands and faces in the same form, by another network.",
-    "content-shuffle": "it makes a picture and estimates nothing. fathom.tools.lines.content_shuffle does it, in a graph "
-    "ShufflePreprocessor.",
+    "content-shuffle": "it makes a picture and estimates nothing. fathom.tools.lines.content_shuffle does it, in a "
+    "graph ShufflePreprocessor.",
 }
 
 

@@ -203,8 +203,8 @@ PREPROCESSORS: dict[str, type[DropIn]] = {
 }
 # Told by name where a graph gives them as a value.
 NEAR: dict[str, str] = {
-    "DWPreprocessor": "controlnet-aux runs DWPose on mmpose, mmdet and mmcv, which must be compiled for each version of "
-    "PyTorch; near to it is OpenposePreprocessor, with other points in the same form.",
+    "DWPreprocessor": "controlnet-aux runs DWPose on mmpose, mmdet and mmcv, which must be compiled for each version "
+    "of PyTorch; near to it is OpenposePreprocessor, with other points in the same form.",
     "AnyLineArtPreprocessor_aux": "It merges TEED with a line drawing of one's choice; near to it is Fathom Lines with "
     "anyline, which merges it with the standard one.",
     "Scribble_XDoG_Preprocessor": "Near to XDoG is FakeScribblePreprocessor: other lines.",

@@ -88,7 +88,7 @@ class Annotator:
         self, image: Any, resolution: int | None = None, *, prompt: Signal | None = None, **options: Any
     ) -> Scene:
         """Every signal of one forward in its slot, with the picture. Arguments and errors as in a call."""
-        options = self.estimator.with_focal(options, focal_length(image))
+        options = dict(self.estimator.with_focal(options, focal_length(image)))
         pictures = as_pictures(image)
         plain = pictures.dtype == torch.float32 and pictures.shape[-1] == 3
         shown = pictures if plain else to_pixels(pictures).permute(0, 2, 3, 1)

@@ -252,8 +252,12 @@ def _tiff(data: bytes, channel: str) -> Numbers:
     most = 1.0 if kind.kind == "f" else float(np.iinfo(kind).max)
     array = page.numbers if page.numbers.ndim == 3 else page.numbers[..., None]
     grey = _grey(array, most, "TIFF")
-    alpha = None if page.alpha is None or bool((page.alpha > 0).all()) else torch.from_numpy(page.alpha > 0)[None]
-    return Numbers(_tensor(grey)[None], alpha, kind.itemsize * 8, kind.kind in "ui", channel)
+    seen = np.ones(grey.shape[:2], bool) if page.alpha is None else page.alpha > 0
+    if page.nothing is not None:
+        # GDAL writes the number in decimals that single precision does not hold.
+        seen = seen & (grey.astype(np.float32) != np.float32(page.nothing))
+    valid = None if bool(seen.all()) else torch.from_numpy(seen)[None]
+    return Numbers(_tensor(grey)[None], valid, kind.itemsize * 8, kind.kind in "ui", channel)
 
 
 def _pfm(data: bytes, channel: str) -> Numbers:

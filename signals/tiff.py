@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ MOST_PIXELS = 2**28
 
 _INSTALL = "pip install tifffile imagecodecs, or save the file anew."
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_NO_DATA = 42113
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class TiffPage:
     numbers: numpy (H,W) or (H,W,C) of the colour or grey alone, in the machine's byte order, larger = lighter for
     whole numbers. alpha: (H,W) in 0..1 or None. premultiplied: whether the colours are multiplied by it. colour:
     "grey", "rgb", or the number that the file names another kind by.
-    pages: how many full-size pictures the file holds. profile: its ICC profile. orientation: of EXIF.
+    pages: how many full-size pictures the file holds. profile: its ICC profile. orientation: of EXIF. nothing: the
+    number that stands for no measurement, by GDAL's tag (https://gdal.org/en/stable/drivers/raster/gtiff.html).
     """
 
     numbers: Any
@@ -39,6 +41,7 @@ class TiffPage:
     pages: int
     profile: bytes | None
     orientation: int
+    nothing: float | None = None
 
 
 def is_tiff(data: bytes) -> bool:
@@ -90,8 +93,8 @@ def _by_tifffile(tifffile: Any, data: bytes, page: int | None) -> TiffPage:
             numbers = np.moveaxis(numbers, 0, -1)
         numbers = numbers.reshape(chosen.imagelength, chosen.imagewidth, samples)
         bits = chosen.bitspersample if isinstance(chosen.bitspersample, int) else chosen.bitspersample[0]
-        icc, turn = chosen.tags.get(34675), chosen.tags.get(274)
-        return _page(
+        icc, turn, nothing = (chosen.tags.get(tag) for tag in (34675, 274, _NO_DATA))
+        found = _page(
             numbers.astype(numbers.dtype.newbyteorder("=")),
             int(chosen.photometric),
             bits,
@@ -100,6 +103,7 @@ def _by_tifffile(tifffile: Any, data: bytes, page: int | None) -> TiffPage:
             bytes(icc.value) if icc is not None else None,
             int(turn.value) if turn is not None else 1,
         )
+        return replace(found, nothing=_number(nothing.value) if nothing is not None else None)
 
 
 def _by_pillow(data: bytes, page: int | None) -> TiffPage:
@@ -134,7 +138,15 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
         if bits == (32,) and array.dtype == np.int32 and int(tags.get(339, (1,))[0]) == 1:
             array = array.view(np.uint32)
         array = array.astype(array.dtype.newbyteorder("="))
-        return _page(array[..., None], photometric, max(bits), [], pages, profile, turn)
+        found = _page(array[..., None], photometric, max(bits), [], pages, profile, turn)
+        return replace(found, nothing=_number(tags.get(_NO_DATA)))
+
+
+def _number(told: Any) -> float | None:
+    try:
+        return float(str(told).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _page(

@@ -18,7 +18,7 @@ import torch
 from exr_files import exr_file
 
 from fathom import Depth, FathomError, PictureError, SettingError, SignalError
-from fathom.signals.foreign import SUFFIXES
+from fathom.signals.foreign import SUFFIXES, read_numbers
 from fathom.tools.convert import depth_from_file, depth_from_image, to_metric
 
 METRES = np.linspace(1.5, 9, 12 * 20, dtype=np.float32).reshape(12, 20)
@@ -94,6 +94,20 @@ def test_tiff_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_tiff_whose_white_is_zero(tmp_path: Path) -> None:
     path = tiff(tmp_path, 65535 - MILLIMETRES, photometric="miniswhite")
     assert np.allclose(metres(path, "metric", 1, "mm")[0], METRES, atol=6e-4)
+
+
+@pytest.mark.parametrize(("nothing", "kind"), [("-9999", "f4"), ("-3.4028234663852886e+38", "f4"), ("65535", "u2")])
+@pytest.mark.parametrize("library", [True, False])
+def test_what_gdal_calls_no_data_is_not_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing: str, kind: str, library: bool
+) -> None:
+    numbers = (METRES if kind == "f4" else MILLIMETRES).astype(kind)
+    numbers[0, :2] = float(nothing)
+    path = tiff(tmp_path, numbers, photometric="minisblack", extratags=[(42113, "s", 0, nothing, True)])
+    if not library:
+        monkeypatch.setitem(sys.modules, "tifffile", None)
+    found = read_numbers(path)
+    assert found.valid is not None and (~found.valid).nonzero().tolist() == [[0, 0, 0], [0, 0, 1]]
 
 
 def test_tiff_pages_are_asked_for(tmp_path: Path) -> None:

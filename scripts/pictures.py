@@ -20,8 +20,10 @@ from torch import Tensor
 
 import fathom
 from fathom import Depth
+from fathom.annotator.decode import decode
 from fathom.nodes.bundle import make_bundle
 from fathom.signals.depth import depth_from_metres
+from fathom.signals.exif import focal_length
 from fathom.tools.atmosphere import band_style, blend_by_depth, dream_halo, fog
 from fathom.tools.completion import keep_measured
 from fathom.tools.contact_sheet import contact_sheet
@@ -128,6 +130,21 @@ def sources() -> None:
         found = load_phone_depth(photo)
         told = found.depth.to_image().repeat_interleave(2, 1).repeat_interleave(2, 2)
         save("FathomLoadPhoneDepth", ("photo", found.image), ("its depth, half as wide", told))
+
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned
+        exif.get_ifd(0x8769)[0xA405] = 28  # millimetres, as if on 35 mm film
+        lying = Path(folder) / "photo.jpg"
+        Image.fromarray(np.rot90(pixels).copy()).save(lying, quality=92, exif=exif)
+        made = decode(lying.read_bytes(), lying.name)
+        upright = torch.from_numpy(np.array(made, dtype=np.float32) / 255)[None]
+        view = math.degrees(2 * math.atan(made.width / 2 / (focal_length(made) or math.inf)))
+        with Image.open(lying) as file:
+            stored = torch.from_numpy(np.array(file, dtype=np.float32) / 255)[None]
+        stored = torch.nn.functional.interpolate(stored.permute(0, 3, 1, 2), (256, 170), mode="area").permute(
+            0, 2, 3, 1
+        )
+        save("FathomLoadPhoto", ("as stored", stored), (f"field_of_view {view:.1f}", upright))
 
         millimetres = (depth.metres()[0] * 1000).round().clamp(0, 65535)
         noise = torch.nn.functional.avg_pool2d(

@@ -459,5 +459,5 @@ def _lone(out: Tensor, valid: Tensor | None, place: int) -> Tensor:
         out = out & valid[place]
     if not bool(out.any()):
         return out
-    beside = F.avg_pool2d(out[None, None].float(), 5, 1, 2, count_include_pad=True)[0, 0] * 25
+    beside = F.avg_pool2d(out[None, None].float(), 5, 1, 2)[0, 0] * 25
     return out & (beside < 3.5)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from fathom import Depth, FathomError, Instances, Intrinsics, Normals, Segmentation, SettingError, SignalError, Thing
-from fathom.signals import DepthLook, Layer, Palette, exr, kinds
+from fathom.signals import DepthLook, Layer, Palette, codec, exr, kinds
+from fathom.signals.base import Signal
 from fathom.signals.files import load_signal
 from fathom.signals.lines import Lines
 from fathom.signals.normals import unit_vectors
@@ -237,3 +238,56 @@ def test_a_kind_of_a_newer_fathom_is_told(tmp_path: Path) -> None:
         load_signal(tmp_path / "x.npz")
     with pytest.raises(FathomError, match="there is no file"):
         load_signal(tmp_path / "gone.npz")
+
+
+def test_a_layout_of_a_newer_fathom_is_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", values=np.ones(3), fathom=np.array('{"fathom": "depth", "version": 2}'))
+    with pytest.raises(SignalError, match=r"x.npz: it was written by a newer Fathom \(layout 2\)"):
+        load_signal(tmp_path / "x.npz")
+
+
+def test_what_a_description_lacks_is_named() -> None:
+    with pytest.raises(KeyError, match="values"):
+        Depth.unpack({"kind": "metric"}, {})
+    with pytest.raises(NotImplementedError, match="Depth must say how it is drawn"):
+        Signal.to_image(Depth(torch.ones(1, 2, 2), "metric"))
+
+
+def test_webp_has_a_longest_side() -> None:
+    assert codec.picture(torch.zeros(1, 16383, 3), "webp")[8:12] == b"WEBP"
+    for size in ((1, 16384), (16384, 1)):
+        with pytest.raises(SettingError, match="at most 16383 pixels a side"):
+            codec.picture(torch.zeros(*size, 3), "webp")
+    assert codec.picture(torch.zeros(1, 16384, 3), "png")[1:4] == b"PNG"
+
+
+def test_a_png_may_say_what_it_is_after_its_pixels(tmp_path: Path) -> None:
+    SIGNALS["depth"].save(tmp_path / "x.png")
+    (tmp_path / "x.json").unlink()
+    data = (tmp_path / "x.png").read_bytes()
+    chunks, at = [], 8
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        chunks.append(data[at:end])
+        at = end
+    chunks[1:-1] = sorted(chunks[1:-1], key=lambda chunk: chunk[4:8] != b"IDAT")
+    assert chunks[1][4:8] == b"IDAT" and chunks[-2][4:8] in (b"tEXt", b"iTXt")
+    (tmp_path / "x.png").write_bytes(data[:8] + b"".join(chunks))
+    assert load_signal(tmp_path / "x.png").KIND == "depth"
+
+
+def test_what_goes_wrong_while_reading_is_told_by_its_kind(tmp_path: Path) -> None:
+    def read(error: Exception) -> None:
+        with codec.reading(tmp_path / "x.npz"):
+            raise error
+
+    for error, kind, words in (
+        (SettingError("so it is"), SettingError, "^so it is$"),
+        (SignalError("no depth"), SignalError, "^x.npz: no depth$"),
+        (MemoryError(), SignalError, "does not fit into memory"),
+        (OSError("half a header"), SignalError, "truncated, damaged or of another kind: half a header"),
+        (PermissionError(13, "Permission denied"), FathomError, "cannot be read: Permission denied"),
+    ):
+        with pytest.raises(FathomError, match=words) as told:
+            read(error)
+        assert type(told.value) is kind

@@ -287,6 +287,20 @@ def test_the_steps_of_a_depth_camera_do_not_tilt_a_floor():
     assert float(angles(found.vectors, unit(0, 1, 0.25)).mean()) < 2.0
 
 
+@pytest.mark.parametrize(("far", "diagonal"), [(0, {1, 2}), (3, {1, 2}), (1, {0, 3}), (2, {0, 3})])
+def test_the_diagonal_leaves_out_the_corner_that_stands_apart(far, diagonal):
+    z = -torch.ones(4)
+    z[far] = -5
+    faces = geometry._triangles(z.view(2, 2), torch.ones(2, 2, dtype=torch.bool), 0.0).tolist()
+    assert len(faces) == 2 and set(faces[0]) & set(faces[1]) == diagonal
+
+
+@pytest.mark.parametrize(("edge", "count"), [(0.5, 2), (0.49, 1)])
+def test_a_jump_of_just_the_edges_share_is_none(edge, count):
+    z = -torch.tensor([[1.0, 1.0], [1.0, 2.0]])
+    assert len(geometry._triangles(z, torch.ones(2, 2, dtype=torch.bool), edge)) == count
+
+
 def test_edges_stay_sharp_in_depth_that_moves_in_steps():
     wall, card = plane(unit(0.5, 0, 1), 4.0, 160, 200, 300.0), plane(unit(0, -0.4, 1), 2.0, 160, 200, 300.0)
     on_card = torch.zeros(160, 200, dtype=torch.bool)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import fathom
+from fathom import SignalError
 from fathom.annotator import host, loading, runtime
 from fathom.signals import Depth
 
@@ -82,6 +83,25 @@ def test_pieces_that_differ_in_what_is_valid_come_together():
     whole = film.whole()
     assert torch.equal(whole.values, values)
     assert whole.valid.sum() == 5 * 6 - 1 and not whole.valid[2, 0, 0]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_pieces_of_which_only_some_are_sure_are_refused(first):
+    values = torch.ones(2, 2, 3)
+    parts = Depth(values, "metric"), Depth(values, "metric", confidence=values)
+    with pytest.raises(SignalError, match="only some have confidence"):
+        Depth.join([parts[first], parts[1 - first]])
+    assert Depth.join(parts[:1]) is parts[0]
+    assert torch.equal(Depth.join([parts[1], parts[1]]).confidence, torch.ones(4, 2, 3))
+
+
+def test_as_many_pictures_come_as_were_told():
+    film = Depth.gather(3)
+    film.add(Depth(torch.ones(2, 2, 3), "metric"))
+    with pytest.raises(SignalError, match="3 pictures were to come, 2 came"):
+        film.whole()
+    with pytest.raises(SignalError, match="1 pictures were to come, 0 came"):
+        Depth.gather(1).whole()
 
 
 class Starved(torch.nn.Module):

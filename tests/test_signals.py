@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from fathom import Depth, Intrinsics, Normals, Segmentation, SettingError, SignalError
 from fathom.signals import DepthLook, Layer, Palette
-from fathom.signals.depth import depth_from_metres
-from fathom.signals.field import AHEAD, percentiles, scene_cuts, sketches
+from fathom.signals.depth import depth_from_metres, without_hot_pixels
+from fathom.signals.field import AHEAD, fill_smoothly, percentiles, scene_cuts, sketches, slices
 from fathom.signals.normals import unit_vectors
 from fathom.tools.sobel import foreground, sobel_normals
 
@@ -186,6 +186,64 @@ def test_a_cut_begins_a_new_range():
     together = Depth(both, "ordinal").to_image("video")
     torch.testing.assert_close(together[:40], Depth(first, "ordinal").to_image("video"))
     torch.testing.assert_close(together[40:], Depth(second, "ordinal").to_image("video"))
+
+
+def shots(*angles: float) -> torch.Tensor:
+    """Thumbnails between two patterns: neighbours differ by what the sines of their angles differ by."""
+    columns, rows = torch.ones(16, 16), torch.ones(16, 16)
+    columns[:, 8:] = rows[8:] = -1
+    return torch.stack([math.cos(a) * columns + math.sin(a) * rows for a in angles])
+
+
+def test_a_cut_stands_out_from_what_is_around_it():
+    lively = [0.0, 0.12] * 5
+    assert scene_cuts(shots(*lively, *[a - 0.3 for a in lively])) == [0, 10], "3.5 times the usual change"
+    assert scene_cuts(shots(*lively, *[a - 0.2 for a in lively])) == [0], "2.7 times"
+    calm = [0.0, 0.001] * 5
+    assert scene_cuts(shots(*calm, *[a - 0.28 for a in calm])) == [0], "less than three tenths"
+    assert scene_cuts(shots(0.0, 1.5)) == [0, 1] and scene_cuts(shots(0.0, 0.1)) == [0]
+    assert scene_cuts(shots(1.0)) == [0]
+
+
+def test_a_cut_shows_whatever_offset_and_scale_the_frames_have():
+    film = shots(*[0.0] * 6, *[1.5] * 6)
+    scale = torch.tensor([1.0, 3.0, 0.5] * 4)[:, None, None]
+    assert scene_cuts(scale * film + 100 * scale.flip(0)) == [0, 6]
+
+
+@pytest.mark.parametrize("points", [(1.0, 100.0), (0.0, 99.0), (0.0, 100.0)])
+def test_each_percentile_is_its_own(points):
+    for found, point in zip(percentiles(FIELD, points, None, "image"), points, strict=True):
+        np.testing.assert_allclose(found.flatten(), np.percentile(FIELD.flatten(1), point, axis=1), rtol=1e-5)
+
+
+def test_pieces_of_a_batch_have_a_bound(monkeypatch):
+    monkeypatch.setattr("fathom.signals.field._AT_ONCE", 250)
+    assert list(slices(torch.zeros(5, 10, 10))) == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    assert list(slices(torch.zeros(2, 20, 20))) == [slice(0, 1), slice(1, 2)]
+
+
+def test_holes_are_filled_from_around():
+    values = torch.rand(2, 3, 11, 14, generator=torch.Generator().manual_seed(4))
+    known = torch.zeros(2, 1, 11, 14, dtype=torch.bool)
+    known[0, 0, :, :3] = known[0, 0, ::4, ::5] = known[1, 0, 7, 9] = True
+    filled = fill_smoothly(values, known)
+    assert torch.equal(filled[known.expand_as(values)], values[known.expand_as(values)])
+    seen = values.masked_fill(~known, math.inf).amin((2, 3)), values.masked_fill(~known, -math.inf).amax((2, 3))
+    assert bool((filled >= seen[0][..., None, None] - 1e-6).all() and (filled <= seen[1][..., None, None] + 1e-6).all())
+    torch.testing.assert_close(filled[1], values[1, :, 7, 9, None, None].expand(3, 11, 14))
+    assert torch.equal(fill_smoothly(values, torch.ones_like(known)), values)
+
+
+def test_a_small_thing_far_out_is_no_hot_pixel():
+    values = torch.rand(1, 100, 100, generator=torch.Generator().manual_seed(6)) + 1
+    thing = values.clone()
+    thing[0, 50:53, 20:23] = 9
+    depth = Depth(thing, "affine_inverse")
+    assert without_hot_pixels(depth) is depth
+    three = values.clone()
+    three[0, 50, 20:23] = 9
+    torch.testing.assert_close(without_hot_pixels(Depth(three, "affine_inverse")).values.amax(), values.amax())
 
 
 def test_one_frame_and_a_still_film_look_as_pictures_do():

@@ -157,7 +157,29 @@ def test_a_resolution_that_is_no_whole_number_is_told(bad):
         check_resolution(bad)
 
 
-@pytest.mark.parametrize("pad", [(0, 0), (3, 5), (20, 40)])
+def test_bounds_belong_to_what_is_allowed():
+    assert [check_resolution(n) for n in (0, 1, 16384)] == [0, 1, 16384]
+    with pytest.raises(SettingError, match="0..16384"):
+        check_resolution(16385)
+    for size in ((16384, 16384), (8192, 32768), (32768, 8192)):
+        assert result_size(*size, min(size)) == size  # 2^28 pixels
+    for size in ((16384, 16385), (16385, 16384)):
+        with pytest.raises(SettingError, match="more than 256 megapixels"):
+            result_size(*size, 16384)
+    assert bounded(2048, 2048, 14) == (2048, 2048) and bounded(4096, 4096, 14) == (2048, 2048)
+
+
+def test_a_strip_is_as_long_as_its_least_width_allows():
+    assert bounded(1, 1e6, 64)[1] == bounded(1e6, 1, 64)[0] == 2048 * 2048 / 64
+
+
+def test_a_fit_adds_nothing_unasked():
+    field = torch.rand(1, 3, 6, 8)
+    fit = Fit((6, 8), (6, 8), "bilinear", "bilinear")
+    assert torch.equal(fit.enter(field), field) and torch.equal(fit.leave(field, (6, 8)), field)
+
+
+@pytest.mark.parametrize("pad", [(0, 0), (3, 5), (20, 40), (0, 5), (3, 0)])
 def test_a_fit_undoes_its_padding(pad):
     field = torch.rand(1, 3, 12, 16)
     fit = Fit((12, 16), (12 + 2 * pad[0], 16 + 2 * pad[1]), "bilinear", "bilinear", pad)

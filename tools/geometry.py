@@ -272,7 +272,7 @@ def _colours(image: Tensor | None, depth: Depth) -> Tensor | None:
     """The picture at the depth's size, one per depth: (B,H,W,3)."""
     if image is None:
         return None
-    check_shape("the picture", image, 4, image.shape[-1] if image.shape[-1] in (3, 4) else 3)
+    check_shape("the picture", image, 4, 4 if image.shape[-1] == 4 else 3)
     if len(image) not in (1, len(depth)):
         raise SignalError(f"there are {len(image)} pictures for {len(depth)} depths: give one, or as many.")
     colours = image[..., :3].to(depth.values.device, torch.float32)

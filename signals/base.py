@@ -182,10 +182,14 @@ class Gather(Generic[S]):
         for name in {**self._tensors, **tensors}:
             value = tensors.get(name)
             if name not in self._tensors:
-                # A mask of what is valid is None while every pixel is.
-                if start and value is not None and value.dtype != torch.bool:
-                    raise SignalError(f"parts of one {part.KIND} differ: only some have {name}.")
-                self._tensors[name] = value.new_ones((self._total, *value.shape[1:]))  # pyright: ignore[reportOptionalMemberAccess]
+                like = tensors[name]
+                missing = start > 0
+                self._tensors[name] = like.new_ones((self._total, *like.shape[1:]))
+            else:
+                missing = value is None
+            # A mask of what is valid is None while every pixel is.
+            if missing and self._tensors[name].dtype != torch.bool:
+                raise SignalError(f"parts of one {part.KIND} differ: only some have {name}.")
             if value is not None:
                 self._tensors[name][start : self._done] = value
 

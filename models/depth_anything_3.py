@@ -616,8 +616,13 @@ ESTIMATORS = (
         "large",
         _NC,
         _CAMERA + "the largest size, version 1.1.",
-        # Known by name only; it took the place of DA3-LARGE, which its authors ask not to use any more.
-        _source("DA3-LARGE-1.1"),
+        # It took the place of DA3-LARGE, which its authors ask not to use any more.
+        _source(
+            "DA3-LARGE-1.1",
+            "739905c423cf0d6ccaf9e61a8401d82ba1ac32d7f4d3ee6dca8f92b377633f64",
+            1643843860,
+            "0e109ae307c5982f319a67cf6f9f99ccdc0ec97c",
+        ),
         "da3-large",
         ("depth",),
     ),

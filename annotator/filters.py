@@ -101,19 +101,42 @@ def argmax_at(scores: Tensor, size: Size) -> Tensor:
     """The best class at every pixel: class scores (B,C,h,w), brought bilinearly to `size`, -> int64 (B,height,width).
 
     Labels are never resized themselves. Classes are enlarged a few at a time, so memory does not grow with their
-    number; the result is that of the whole enlargement (the first class wins a tie).
+    number; classes that can win nowhere are left out. The result is that of the whole enlargement (the first class
+    wins a tie).
     """
     few = max(1, ARGMAX_ELEMENTS // (size[0] * size[1]))
+    # Worth a look at every score where there are far more pixels; a GPU would wait for the number of classes.
+    some = scores.device.type == "cpu" and size[0] * size[1] >= 4 * scores.shape[-2] * scores.shape[-1]
     rows = []
     for picture in scores.split(1):
+        classes = None
+        if some:
+            classes = _contenders(picture).nonzero()[:, 0]
+            picture = picture[:, classes]
         best, labels = resize(picture[:, :few], size, "bilinear").max(1)
         for start in range(few, picture.shape[1], few):
             value, label = resize(picture[:, start : start + few], size, "bilinear").max(1)
             better = value > best
             best = torch.where(better, value, best)
             labels = torch.where(better, label + start, labels)
-        rows.append(labels)
+        rows.append(labels if classes is None else classes[labels])
     return torch.cat(rows)
+
+
+def _contenders(scores: Tensor) -> Tensor:
+    """Which classes of (1,C,h,w) may be the best one at some place between pixels, by bilinear scores: bool (C).
+
+    Between four pixels a score lies between their least and their largest one. A class whose largest is below another
+    one's least, by more than rounding, does not win there.
+    """
+    least = largest = scores
+    for dim in (-2, -1):
+        if (last := scores.shape[dim] - 1) > 0:
+            least = torch.minimum(least.narrow(dim, 0, last), least.narrow(dim, 1, last))
+            largest = torch.maximum(largest.narrow(dim, 0, last), largest.narrow(dim, 1, last))
+    ahead = (largest - least.amax(1, keepdim=True)).amax((0, 2, 3))
+    # So that NaN and infinity leave every class in.
+    return ~(ahead < -64 * torch.finfo(scores.dtype).eps * scores.abs().amax())
 
 
 def _apply_taps(pixels: Tensor, dim: int, index: Tensor, weight: Tensor) -> Tensor:

@@ -159,6 +159,23 @@ def test_labels_class_by_class(size: tuple[int, int], elements: int, monkeypatch
     assert torch.equal(filters.argmax_at(scores, size), whole)
 
 
+@pytest.mark.parametrize("odd", [None, float("inf"), -float("inf"), float("nan")])
+def test_only_classes_that_may_win_somewhere_are_enlarged(odd: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.rand(2, 23, 16, 12, generator=torch.Generator().manual_seed(1))
+    scores[0, ::2] -= 2  # everywhere far below
+    scores[1, 5:] -= 2
+    scores[1, 22, 0, 0] = 3  # but for one pixel
+    if odd is not None:
+        scores[:, 4, 3, 3] = odd
+    enlarged = []
+    real = filters.resize
+    monkeypatch.setattr(filters, "resize", lambda x, *how: enlarged.append(x.shape[1]) or real(x, *how))
+    for size in ((64, 48), (61, 83)):
+        whole = torch.nn.functional.interpolate(scores, size, mode="bilinear", align_corners=False).argmax(1)
+        assert torch.equal(filters.argmax_at(scores, size), whole)
+    assert enlarged == ([11, 6] * 2 if odd is None else [23] * 4)
+
+
 def test_the_networks_size_is_the_published_rule() -> None:
     ade, coco = (estimator(id) for id in IDS.values())
     assert ade.fit(427, 640, None).network == (640, 959) and ade.fit(720, 480, None).network == (960, 640)

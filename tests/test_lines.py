@@ -174,16 +174,22 @@ def test_what_is_no_estimator_is_told_with_what_to_use(id: str, told: str) -> No
 
 
 @with_library
-def test_a_second_run_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = estimator("hed")
-    torch.save(seeded_state(chosen.build(Checkpoint(Path("x"), {}, None, None))), tmp_path / "hed.pth")
-    annotator, pixels = fathom.load(chosen, weights=tmp_path / "hed.pth", device="cpu"), torch.rand(1, 64, 64, 3)
-    annotator(pixels, 64, drawing="8-bit")
-    opened, watching = [], [True]
+def test_a_second_run_opens_no_file(tmp_path: Path) -> None:
+    opened, watching = [], [False]
     # A hook stays for the life of the process, so it listens for as long as it is told to.
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" and watching[0] else None)
-    annotator(pixels, 64, drawing="8-bit")
-    watching[0] = False
+    for id in ("hed", "lineart", "mlsd", "openpose"):
+        chosen = estimator(id).tiny()
+        path = tmp_path / f"{id}.pth"
+        torch.save(seeded_state(chosen.build(Checkpoint(Path("x"), {}, None, None))), path)
+        annotator, pixels = fathom.load(chosen, weights=path, device="cpu"), torch.rand(1, 64, 64, 3)
+        for options in ({}, {"drawing": "8-bit"}) if id in ("hed", "lineart") else ({},):
+            annotator(pixels, 64, **options)
+            watching[0] = True
+            try:
+                annotator(pixels, 64, **options)
+            finally:
+                watching[0] = False
     assert [path for path in opened if not path.startswith("/proc/")] == []
 
 

@@ -183,11 +183,12 @@ def test_a_second_run_opens_no_file(tmp_path: Path) -> None:
         path = tmp_path / f"{id}.pth"
         torch.save(seeded_state(chosen.build(Checkpoint(Path("x"), {}, None, None))), path)
         annotator, pixels = fathom.load(chosen, weights=path, device="cpu"), torch.rand(1, 64, 64, 3)
-        for options in ({}, {"drawing": "8-bit"}) if id in ("hed", "lineart") else ({},):
-            annotator(pixels, 64, **options)
+        drawings: tuple[dict[str, Any], ...] = ({}, {"drawing": "8-bit"}) if id in ("hed", "lineart") else ({},)
+        for options in drawings:
+            annotator.annotate(pixels, 64, options)
             watching[0] = True
             try:
-                annotator(pixels, 64, **options)
+                annotator.annotate(pixels, 64, options)
             finally:
                 watching[0] = False
     assert [path for path in opened if not path.startswith("/proc/")] == []

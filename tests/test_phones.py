@@ -457,6 +457,28 @@ def test_damaged_files_are_refused_in_words_or_read(tmp_path):
     assert 50 < refused < 200
 
 
+def test_an_index_whose_pictures_overlap_takes_no_more_than_the_file(tmp_path):
+    photo = multi([encoded(red_left())] * 64, [0x030000] * 64)
+    whole = photo + bytes(4 << 20)
+    start, _, index = next(
+        (photo.index(content), marker, content) for marker, _, content in jpeg.segments(photo) if marker == 0xE2
+    )
+    assert len(jpeg.frames(photo)) == 64
+    entries = len(index) - 16 * 64
+    hostile = bytearray(whole)
+    for n in range(64):  # each is the whole file
+        struct.pack_into(">II", hostile, start + entries + 16 * n + 4, len(whole), 0)
+    assert sum(len(frame.data) for frame in jpeg.frames(bytes(hostile))) <= len(whole)
+
+
+def test_negative_lengths_do_not_make_more_of_a_file_than_it_holds():
+    raw = bytes(1000)
+    items = "".join(f'<Item Item:Mime="image/jpeg" Item:Length="{900 * (-1) ** n}"/>' for n in range(1001))
+    packet = xmp.parse(f"<x:xmpmeta>{items}</x:xmpmeta>".encode())
+    assert packet is not None
+    assert sum(len(data) for _, _, data in phones._items([packet], raw)) <= len(raw)
+
+
 # ------------------------------------------------------------------------------ two views
 
 
@@ -469,11 +491,14 @@ def views() -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(pixels[:, 40:360]), np.ascontiguousarray(pixels[:, 52:372])
 
 
+def stereo_mpo(path: Path, high: int = 240, wide: int = 320) -> Path:
+    path.write_bytes(multi([encoded(v[:high, :wide]) for v in views()], [jpeg.DISPARITY, jpeg.DISPARITY]))
+    return path
+
+
 def test_a_stereo_mpo_gives_the_depth_of_its_left_view(tmp_path):
     pytest.importorskip("cv2")
-    path = tmp_path / "a.mpo"
-    path.write_bytes(multi([encoded(v) for v in views()], [jpeg.DISPARITY, jpeg.DISPARITY]))
-    found = phones.load_phone_depth(path)
+    found = phones.load_phone_depth(stereo_mpo(tmp_path / "a.mpo"))
     assert found.depth.kind == "affine_inverse" and found.depth.valid is not None
     assert float(found.depth.values[found.depth.valid].median()) == pytest.approx(12, abs=0.2)
 
@@ -493,17 +518,19 @@ def camera_boxes(place: int) -> list[bytes]:
     return [box(b"cmin", b"\0" + flags, lens), box(b"cmex", b"\0" + (1).to_bytes(3, "big"), struct.pack(">i", place))]
 
 
-def test_a_spatial_photo_is_metric_stereo(tmp_path):
-    heif_library = pytest.importorskip("pillow_heif")
-    pytest.importorskip("cv2")
-    heif = heif_library.HeifFile()
+def spatial_photo(path: Path, high: int = 240, wide: int = 320) -> Path:
+    heif = pytest.importorskip("pillow_heif").HeifFile()
     for view in views():
-        heif.add_from_pillow(Image.fromarray(view))
+        heif.add_from_pillow(Image.fromarray(view[:high, :wide]))
     data = io.BytesIO()
     heif.save(data, quality=90, save_all=True)
-    path = tmp_path / "a.heic"
     path.write_bytes(with_boxes(data.getvalue(), (camera_boxes(0), camera_boxes(20000)), group=b"ster"))
-    found = phones.load_phone_depth(path)
+    return path
+
+
+def test_a_spatial_photo_is_metric_stereo(tmp_path):
+    pytest.importorskip("cv2")
+    found = phones.load_phone_depth(spatial_photo(tmp_path / "a.heic"))
     assert found.depth.kind == "metric" and found.depth.valid is not None
     assert found.depth.focal == pytest.approx(1.5 * 320)
     assert found.told["baseline"] == pytest.approx(0.02)

@@ -12,6 +12,7 @@ _STANDARD = b"http://ns.adobe.com/xap/1.0/\0"
 _EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
 _MPF = b"MPF\0"
 DISPARITY = 0x020002  # type of the frames of a stereo picture
+_ENTRIES, _NUMBER, _BASELINE = 0xB002, 0xB101, 0xB206  # the fields of an index that are read
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,19 @@ def frames(raw: bytes) -> list[Frame]:
 
 def _frames(raw: bytes, index: bytes, place: int) -> list[Frame]:
     fields = _fields(index)
-    entries = fields.get(0xB002, b"")
+    entries = fields.get(_ENTRIES, b"")
     order = ">" if index[:2] == b"MM" else "<"
-    found = []
+    found: list[Frame] = []
+    left = len(raw)  # pictures of one file do not overlap, so together they are no longer than it
     for at in range(0, min(len(entries), 16 * 64) - 15, 16):
         attribute, size, offset = struct.unpack_from(order + "III", entries, at)
         start = place + offset if offset else 0
         data = raw[start : start + size]
         if not data.startswith(b"\xff\xd8"):
             continue
+        left -= len(data)
+        if left < 0:
+            break
         number, baseline = _view(data)
         found.append(Frame(data, attribute & 0xFFFFFF, number, baseline))
     return found
@@ -93,8 +98,8 @@ def _view(data: bytes) -> tuple[int, float | None]:
             index = content[4:]
             fields = _fields(index)
             order = ">" if index[:2] == b"MM" else "<"
-            number = fields.get(0xB101, b"")
-            length = fields.get(0xB206, b"")
+            number = fields.get(_NUMBER, b"")
+            length = fields.get(_BASELINE, b"")
             top, bottom = struct.unpack(order + "II", length[:8]) if len(length) >= 8 else (0, 0)
             known = top and bottom and 0xFFFFFFFF not in (top, bottom)
             return (
@@ -105,7 +110,7 @@ def _view(data: bytes) -> tuple[int, float | None]:
 
 
 def _fields(index: bytes) -> dict[int, bytes]:
-    """The values of the fields of an MPF index, all its directories together."""
+    """The values of the fields of an MPF index that are read here, all its directories together."""
     if index[:4] not in (b"MM\0*", b"II*\0"):
         return {}
     order = ">" if index[:2] == b"MM" else "<"
@@ -120,7 +125,8 @@ def _fields(index: bytes) -> dict[int, bytes]:
             tag, kind, number = struct.unpack_from(order + "HHI", index, entry)
             size = sizes.get(kind, 1) * number
             start = entry + 8 if size <= 4 else struct.unpack_from(order + "I", index, entry + 8)[0]
-            found.setdefault(tag, index[start : start + size])
+            if tag in (_ENTRIES, _NUMBER, _BASELINE):
+                found.setdefault(tag, index[start : start + size])
         end = at + 2 + 12 * count
         at = struct.unpack_from(order + "I", index, end)[0] if end + 4 <= len(index) else 0
     return found

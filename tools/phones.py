@@ -255,7 +255,8 @@ def _base64(text: str | None, name: str) -> bytes | None:
 def _items(packets: list[xmp.Element], raw: bytes) -> list[tuple[str, str, bytes]]:
     """(semantic, URI, bytes) of what a Container appends to the main picture, in the file's order."""
     listed = [e for packet in packets for e in packet.every() if e.value("Item:Mime") is not None]
-    lengths = [int(xmp.as_number(e.value("Item:Length")) or 0) for e in listed]
+    # None is negative, so that all together are no longer than the file.
+    lengths = [max(0, int(xmp.as_number(e.value("Item:Length")) or 0)) for e in listed]
     # Lengths are known of all but the main picture, which comes first: they count from the end.
     at = len(raw) - sum(lengths[1:])
     found = []

@@ -6,6 +6,7 @@
 | FATHOM_BUNDLES | where bundles are kept |
 | FATHOM_PRECISION, FATHOM_KEEP_LOADED and the like | a setting of ComfyUI's panel, before it: `host.setting` |
 | HF_ENDPOINT, HF_HUB_OFFLINE | as huggingface_hub reads them, also when they are set after its import |
+| HTTPS_PROXY, HTTP_PROXY, ALL_PROXY | proxies of downloads, as huggingface_hub's HTTP library reads them |
 | AUX_ANNOTATOR_CKPTS_PATH | where comfyui_controlnet_aux keeps its files |
 | XDG_CACHE_HOME, LOCALAPPDATA | the user's cache folder |
 """

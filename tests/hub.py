@@ -1,4 +1,4 @@
-"""A model hub on this machine, for tests: as much of the protocol as huggingface_hub needs for one file.
+"""A model hub on this machine, and a proxy before it, for tests: as much of the protocol as huggingface_hub needs for one file.
 
 HEAD and GET of /{repo}/resolve/{revision}/{file}, with ETag, X-Repo-Commit, X-Linked-Etag and X-Linked-Size,
 ranges, and a redirect to a second port that plays the CDN. Faults are set per file or for the whole hub.
@@ -10,7 +10,9 @@ import hashlib
 import threading
 import time
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -142,5 +144,87 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
             if hub.drop is not None or hub.bare:
                 self.close_connection = True
+
+    return Handler
+
+
+@dataclass
+class Proxy:
+    """An HTTP proxy on this machine, as HTTP_PROXY names one. asked: (method, host) as they came, with the proxy's own
+    credentials that were shown.
+
+    refuses: the status of every answer, from the proxy itself. page: what it answers in place of any content, as a
+    log-in page does; head: whether it answers HEAD with it as well. alters: replace this byte string by that of the
+    same length. drop: end each answer's body after so many bytes. strips: headers that it does not hand on.
+    whole: asks for the whole file whatever range was wanted. piece, pace: bytes and the seconds between two of them.
+    """
+
+    refuses: int | None = None
+    page: bytes | None = None
+    head: bool = True
+    alters: tuple[bytes, bytes] = (b"", b"")
+    drop: int | None = None
+    strips: tuple[str, ...] = ()
+    whole: bool = False
+    piece: int = 1 << 16
+    pace: float = 0.0
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    url: str = ""
+
+    def __enter__(self) -> Proxy:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _proxy_handler(self))
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _proxy_handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def answer(self) -> None:
+            place = urlsplit(self.path)
+            proxy.asked.append((self.command, place.netloc, self.headers.get("Proxy-Authorization")))
+            if proxy.refuses:
+                return self.reply(proxy.refuses, [], b"the proxy refuses")
+            if proxy.page is not None and (self.command == "GET" or proxy.head):
+                told = [("Content-Type", "text/html"), ("Content-Length", str(len(proxy.page)))]
+                return self.reply(200, told, proxy.page)
+            onward = HTTPConnection(place.netloc)
+            dropped = {"proxy-authorization", "proxy-connection", *({"range"} if proxy.whole else ())}
+            sent = {k: v for k, v in self.headers.items() if k.lower() not in dropped}
+            onward.request(self.command, place.path, headers=sent)
+            came = onward.getresponse()
+            body = came.read().replace(*proxy.alters) if proxy.alters[0] else came.read()
+            self.reply(came.status, [(k, v) for k, v in came.getheaders() if k not in proxy.strips], body)
+            onward.close()
+
+        def reply(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+            self.send_response(status)
+            for key, value in headers:
+                self.send_header(key, value)
+            self.end_headers()
+            self.close_connection = True
+            if self.command == "HEAD":
+                return
+            body = body if proxy.drop is None else body[: proxy.drop]
+            try:
+                for at in range(0, len(body), proxy.piece):
+                    self.wfile.write(body[at : at + proxy.piece])
+                    time.sleep(proxy.pace)
+            except OSError:
+                pass
 
     return Handler

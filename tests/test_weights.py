@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hub import COMMIT, Hub
+from hub import COMMIT, Hub, Proxy
 
 from fathom.annotator import host, weights
 from fathom.annotator.weights import Source, fetch
@@ -569,6 +569,101 @@ def test_of_two_threads_only_one_fetches(models, hub):
     for thread in threads:
         thread.join()
     assert [found.path for found in got] == [target(models)] * 2 and hub.count("GET") == 1
+
+
+# ------------------------------------------------------------------------------------------ proxies
+
+
+@pytest.fixture
+def through(models, monkeypatch):
+    """A function: what is said when the file is fetched through the proxy of this address."""
+    from huggingface_hub import utils
+
+    # Since 1.0 its session reads the environment when it is made; before, at each request.
+    fresh = getattr(utils, "close_session", lambda: None)
+
+    def run(address: str) -> str:
+        for name in ("HTTP_PROXY", "http_proxy"):
+            monkeypatch.setenv(name, address)
+        fresh()
+        try:
+            return weights.obtain([SOURCE], name="Net").origin
+        except WeightsError as error:
+            assert not target(models).exists()
+            return str(error)
+
+    for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield run
+    fresh()
+
+
+def test_a_download_goes_through_the_proxy_that_the_environment_names(models, hub, through):
+    with Proxy() as proxy:
+        assert through(proxy.url.replace("://", "://ann:secret@")) == "downloaded"
+    assert target(models).read_bytes() == CONTENT
+    assert [method for method, _, _ in proxy.asked] == [method for method, _, _ in hub.requests] == ["HEAD", "GET"]
+    assert {shown for _, _, shown in proxy.asked} == {"Basic YW5uOnNlY3JldA=="}, "the proxy's own credentials"
+    assert not any("proxy-authorization" in headers for _, _, headers in hub.requests)
+
+
+@pytest.mark.parametrize(
+    ("faults", "words"),
+    [
+        ({"refuses": 407}, "the proxy that HTTP_PROXY names wants a name and a password (407)"),
+        ({"refuses": 502}, "the server answered with error 502; try again later"),
+        ({"refuses": 403}, "access was denied (403)"),
+        ({"page": b"<html>Log in to the network</html>"}, "a proxy, a log-in page or HF_ENDPOINT in the way"),
+        ({"page": b"<html>Log in</html>" * 9, "head": False}, "wrong content"),
+        ({"page": b"", "head": False}, "closed after 0 of 1048576 bytes"),
+        ({"alters": (CONTENT[7000:7016], b"<script>" * 2)}, "a proxy or mirror alters files"),
+        ({"strips": ("ETag", "X-Linked-Etag", "X-Repo-Commit")}, "a proxy, a log-in page or HF_ENDPOINT in the way"),
+    ],
+    ids=["password", "gateway", "forbidden", "log-in", "log-in later", "nothing", "altered", "stripped"],
+)
+def test_what_a_proxy_does_instead_is_told(models, hub, through, faults, words):
+    with Proxy(**faults) as proxy:
+        told = through(proxy.url.replace("://", "://ann:secret@"))
+    assert words in told and "secret" not in told and "By hand: fetch" in told
+    assert through("") == "downloaded", "without it nothing is left of it"
+    assert target(models).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://ann:secret@127.0.0.1:9",
+        "ftp://ann:secret@127.0.0.1:9",
+        "http://ann:secret@127.0.0.1:port",
+        "http://ann:secret@[",
+        "nonsense",
+    ],
+)
+def test_a_proxy_that_cannot_be_reached_is_named(models, hub, through, address):
+    told = through(address)
+    assert "no connection" in told and "by the proxy that HTTP_PROXY names" in told and "secret" not in told
+    assert not hub.requests
+
+
+def test_a_proxy_that_drops_connections(models, hub, through):
+    with Proxy(drop=6 * fetch.CHUNK + 9) as proxy:
+        assert through(proxy.url) == "downloaded" and target(models).read_bytes() == CONTENT
+
+
+def test_a_proxy_that_drops_connections_and_ranges(models, hub, through):
+    with Proxy(drop=6 * fetch.CHUNK + 9, whole=True) as proxy:
+        assert "the connection broke after" in through(proxy.url), "each attempt begins anew and ends at one place"
+        proxy.drop = None
+        assert through(proxy.url) == "downloaded" and target(models).read_bytes() == CONTENT
+
+
+def test_a_proxy_that_drips_can_be_cancelled_at_once(models, hub, through, monkeypatch):
+    stop = time.monotonic() + 1
+    cancelled = lambda: time.monotonic() > stop and (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
+    monkeypatch.setattr(host, "check_interrupt", cancelled)
+    with Proxy(piece=1, pace=0.05) as proxy, pytest.raises(KeyboardInterrupt):
+        through(proxy.url)
+    assert time.monotonic() - stop < 1.5 and not target(models).exists()
 
 
 # ------------------------------------------------------------------------------------------ verification

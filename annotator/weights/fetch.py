@@ -376,6 +376,11 @@ def _net_failure(error: Exception, source: Source, have: int = 0, size: int | No
             f"licence on {source.url} and set HF_TOKEN to a token of your account; "
             "an expired token is refused as well"
         )
+    if status == 407:
+        return _Failed(
+            f"{_proxy() or 'a proxy'} wants a name and a password (407): write them into the variable, as in "
+            "http://NAME:PASSWORD@HOST:PORT"
+        )
     if status == 404:
         return _Failed(f"there is no such repository, revision or file (404) at {source.url}")
     if status is not None:
@@ -391,7 +396,15 @@ def _net_failure(error: Exception, source: Source, have: int = 0, size: int | No
     if have:
         done = f"{_mb(have)} of {_mb(size)}" if size else _mb(have)
         return _Failed(f"the connection broke after {done}; run again to go on from there ({cause})")
-    return _Failed(f"no connection to {source.repo if source.on_web else endpoint()} ({cause})")
+    by = f" by {way}" if (way := _proxy()) else ""
+    return _Failed(f"no connection to {source.repo if source.on_web else endpoint()}{by} ({cause})")
+
+
+def _proxy() -> str | None:
+    """The variable that names a proxy for downloads, in words; not its value, which may hold a password."""
+    names = ("HTTP_PROXY", "ALL_PROXY") if endpoint().startswith("http://") else ("HTTPS_PROXY", "ALL_PROXY")
+    named = next((n for name in names for n in (name, name.lower()) if variable(n)), None)
+    return f"the proxy that {named} names" if named else None
 
 
 def _status(error: Exception) -> int | None:

@@ -1,4 +1,4 @@
-"""A model hub on this machine, and a proxy before it, for tests: as much of the protocol as huggingface_hub needs for one file.
+"""A model hub on this machine and a proxy before it, for tests: as much of the protocol as huggingface_hub needs.
 
 HEAD and GET of /{repo}/resolve/{revision}/{file}, with ETag, X-Repo-Commit, X-Linked-Etag and X-Linked-Size,
 ranges, and a redirect to a second port that plays the CDN. Faults are set per file or for the whole hub.

@@ -381,6 +381,21 @@ def test_an_interrupt_is_heard_while_a_busy_server_is_waited_for(models, hub, mo
     with pytest.raises(KeyboardInterrupt):
         weights.obtain([SOURCE], name="Net")
     assert time.monotonic() - started < 5
+    assert nothing_asked_after(hub)
+
+
+def nothing_asked_after(hub):
+    """Whether what was cancelled is asked for no more when the connection breaks, and no thread of it is left."""
+
+    class Cut:
+        def wait(self):
+            raise ConnectionError
+
+    hub.gate = Cut()
+    asked, until = len(hub.requests), time.monotonic() + 10
+    while any(thread.name == "fathom-download" for thread in threading.enumerate()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return len(hub.requests) == asked and time.monotonic() < until
 
 
 def test_a_drip_can_be_cancelled_at_once(models, hub, monkeypatch):
@@ -391,6 +406,7 @@ def test_a_drip_can_be_cancelled_at_once(models, hub, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         weights.obtain([SOURCE], name="Net")
     assert time.monotonic() - stop < 1.5
+    assert nothing_asked_after(hub)
 
 
 def web_source(hub: Hub, name: str, content: bytes) -> Source:
@@ -603,6 +619,7 @@ def test_a_download_goes_through_the_proxy_that_the_environment_names(models, hu
         assert through(proxy.url.replace("://", "://ann:secret@")) == "downloaded"
     assert target(models).read_bytes() == CONTENT
     assert [method for method, _, _ in proxy.asked] == [method for method, _, _ in hub.requests] == ["HEAD", "GET"]
+    assert {host for _, host, _ in proxy.asked} == {hub.url.removeprefix("http://")}
     assert {shown for _, _, shown in proxy.asked} == {"Basic YW5uOnNlY3JldA=="}, "the proxy's own credentials"
     assert not any("proxy-authorization" in headers for _, _, headers in hub.requests)
 

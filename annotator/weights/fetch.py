@@ -169,7 +169,11 @@ def _download(source: Source) -> Found:
 def _fetch(source: Source, file: str, target: Path, workshop: Path) -> None:
     """Bring one file of the source to `target`, going on from what an earlier run fetched. Raises _Failed, OSError."""
     sha, size = source.pin(file)
-    url, headers, told, tag = _attend(partial(_ask, source, file))
+    gone = threading.Event()
+    try:
+        url, headers, told, tag = _attend(partial(_ask, source, file, gone))
+    finally:
+        gone.set()
     for what, ours, theirs in zip(("sha256", "size"), (sha, size), told, strict=True):
         if ours and theirs and ours != theirs:
             raise _Failed(f"{url} is not the published file any more: its {what} is {theirs}, expected {ours}")
@@ -234,8 +238,11 @@ def _unlike(path: Path, file: str) -> str | None:
     return None
 
 
-def _ask(source: Source, file: str) -> tuple[str, dict[str, str], tuple[str | None, int | None], str]:
-    """What the Hub says of a file: address, request headers, (sha256, size), a tag of the content. Raises _Failed."""
+def _ask(
+    source: Source, file: str, gone: threading.Event
+) -> tuple[str, dict[str, str], tuple[str | None, int | None], str]:
+    """What the Hub says of a file: address, request headers, (sha256, size), a tag of the content. gone: set when nobody
+    waits for the answer any more. Raises _Failed, _Stopped."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
@@ -253,7 +260,8 @@ def _ask(source: Source, file: str) -> tuple[str, dict[str, str], tuple[str | No
             asked = _asked_pause(error)
             if asked is None or asked > LONGEST_PAUSE or attempts == 1:
                 raise _net_failure(error, source) from error
-            time.sleep(asked)
+            if gone.wait(asked):
+                raise _Stopped from error
             return ask(attempts - 1)
 
     meta = ask()
@@ -284,7 +292,8 @@ def _pour(source: Source, url: str, headers: dict[str, str], part: _Part, size: 
             asked = _asked_pause(error) or 0.0
             if lasting or idle >= RETRIES or asked > LONGEST_PAUSE:
                 raise _net_failure(error, source, part.size, size) from error
-            part.stopped.wait(max(PAUSE, asked))
+            if part.stopped.wait(max(PAUSE, asked)):
+                raise _Stopped from error
 
 
 def _asked_pause(error: Exception) -> float | None:

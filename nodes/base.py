@@ -13,12 +13,16 @@ from torch import Tensor
 
 from ..annotator import host
 from ..annotator.loading import cache
+from ..annotator.runtime import Annotator
 from ..errors import SettingError
 from ..signals import Scene, Signal
 from ..signals.base import kinds
 from ..signals.thumbnail import MOST, SIDE, thumbnails
 
 log = logging.getLogger(__name__)
+
+# What a choice among words may hold; the node itself tells which.
+_WORDS = (str, int, float, bool)
 
 # What is shown of a node's outputs unless its class says so itself: the first of these that it has.
 _SHOWN = ("depth_image", "image", "depth", "frames", "mask", "ordered", "previews")
@@ -40,7 +44,7 @@ class Node:
     METHOD: ClassVar[str] = "execute"
     PREVIEW: ClassVar[tuple[str, ...] | None] = None
     RETURN_TYPES: ClassVar[tuple[Any, ...]]
-    _known_sockets: ClassVar[Mapping[str, tuple[type, bool]]]
+    _known_inputs: ClassVar[Mapping[str, tuple[type | tuple[type, ...], bool]]]
 
     def __init__(self) -> None:
         # ComfyUI drops its nodes to free the host's memory, and has no other word for that. Not at exit: by then the
@@ -49,17 +53,19 @@ class Node:
 
     def run(self, *args: Any, **inputs: Any) -> Any:
         """What `execute` gives for these inputs, and its previews where ComfyUI shows them. Raises SettingError for a
-        socket that was given something else than its type, and for NaN: a graph sent by a program may hold both, and
-        ComfyUI's own bounds let NaN through."""
+        socket that was given something else than its type, for a choice that is a list or an object, and for NaN: a
+        graph sent by a program may hold all three, and ComfyUI's own bounds let NaN through."""
         for name, value in inputs.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise SettingError(f"the input {name!r} takes a finite number, got {value}.")
-        for name, (wanted, needed) in self._sockets().items():
+        for name, (wanted, needed) in self._inputs().items():
             value = inputs.get(name)
             if not isinstance(value, wanted) and (value is not None or (needed and name in inputs)):
                 raise SettingError(
                     f"the input {name!r} takes {wanted.__name__}, got {type(value).__name__}: connect an output of "
                     "that type."
+                    if isinstance(wanted, type)
+                    else f"the input {name!r} takes one of the words that it lists, got {type(value).__name__}."
                 )
         where = host.output_device()
         method = getattr(self, self.METHOD)
@@ -67,17 +73,19 @@ class Node:
         return self._with_previews(result)
 
     @classmethod
-    def _sockets(cls) -> Mapping[str, tuple[type, bool]]:
-        """The class of each input that is an object of Python, and whether it is required; read once, since some nodes
-        list folders for it."""
-        if "_known_sockets" not in vars(cls):
+    def _inputs(cls) -> Mapping[str, tuple[type | tuple[type, ...], bool]]:
+        """The class of each socket, the classes of each choice, and whether None is refused; read once, since some
+        nodes list folders for it."""
+        if "_known_inputs" not in vars(cls):
             declared: dict[str, Any] = cls.INPUT_TYPES()  # pyright: ignore[reportAttributeAccessIssue]
             inputs = {**declared.get("required", {}), **declared.get("optional", {})}
             types = socket_types()
             named = {name: kind for name, (kind, *_) in inputs.items() if isinstance(kind, str)}
             needed = declared.get("required", {})
-            cls._known_sockets = {n: (types[kind], n in needed) for n, kind in named.items() if kind in types}
-        return cls._known_sockets
+            choices = {name: (_WORDS, False) for name, (kind, *_) in inputs.items() if isinstance(kind, list)}
+            sockets = {n: (types[kind], n in needed) for n, kind in named.items() if kind in types}
+            cls._known_inputs = {**choices, **sockets}
+        return cls._known_inputs
 
     @classmethod
     def outputs(cls) -> list[str]:
@@ -105,7 +113,8 @@ class Node:
 def socket_types() -> dict[str, type]:
     """The class of what a socket of each type hands on."""
     signals = {f"FATHOM_{name.upper()}": kind for name, kind in kinds().items()}
-    return {"IMAGE": Tensor, "MASK": Tensor, "FATHOM_BUNDLE": Scene, **signals}
+    loaded = dict.fromkeys(("DAMODEL", "DA3MODEL", "MARIGOLDMODEL", "VDAMODEL"), Annotator)
+    return {"IMAGE": Tensor, "MASK": Tensor, "LATENT": dict, "FATHOM_BUNDLE": Scene, **loaded, **signals}
 
 
 def moved(value: Any, where: torch.device) -> Any:

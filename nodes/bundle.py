@@ -184,10 +184,13 @@ class FathomLoadBundle(Node):
         return {"required": {"key": (keys, {"tooltip": tooltip})}}
 
     @classmethod
-    def VALIDATE_INPUTS(cls, key: str) -> bool | str:
-        # Takes the place of the check against the list, which a bundle made after the page was loaded is not in.
+    def VALIDATE_INPUTS(cls, key: str | None = None) -> bool | str:
+        # Takes the place of the check against the list, which a bundle made after the page was loaded is not in. None:
+        # another node names it, or none is named, which ComfyUI tells itself.
+        if key is None:
+            return True
         known = {entry.key for entry in store.list_bundles(host.bundle_folder())}
-        return True if key in known else f"there is no bundle {key!r}."
+        return True if isinstance(key, str) and key in known else f"there is no bundle {key!r}."
 
     def execute(self, key: str) -> Parts:
         return _outputs(store.load_bundle(host.bundle_folder(), key))

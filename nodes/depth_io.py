@@ -450,7 +450,7 @@ class FathomLoadDepth(FromFile):
         }
 
     @classmethod
-    def IS_CHANGED(cls, file: str, **_: Any) -> str:
+    def state(cls, file: str, **_more: Any) -> str:
         return fingerprint(host.input_file(file))
 
     def execute(
@@ -489,7 +489,7 @@ class FathomLoadSignal(FromFile):
         return {"required": {"file": input_file(tuple(FORMATS.values()), tooltip)}}
 
     @classmethod
-    def IS_CHANGED(cls, file: str, **_: Any) -> str:
+    def state(cls, file: str, **_more: Any) -> str:
         return fingerprint(host.input_file(file))
 
     def execute(self, file: str) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from functools import lru_cache
@@ -186,14 +187,23 @@ class FromFile(Node):
     """A node over one file of the input folder, which its input `file` names."""
 
     @classmethod
-    def IS_CHANGED(cls, file: str, **_: Any) -> str:
-        """What changes when the file does, so that ComfyUI runs the node again."""
+    def IS_CHANGED(cls, file: str | None = None, **more: Any) -> str | float:
+        """What changes when the file does, so that ComfyUI runs the node again; NaN, which never equals itself, where
+        another node names the file."""
+        return math.nan if file is None else cls.state(file, **more)
+
+    @classmethod
+    def state(cls, file: str, **_more: Any) -> str:
+        """The state of the file of this name."""
         state = host.input_file(file).stat()
         return f"{state.st_mtime_ns} {state.st_size}"
 
     @classmethod
-    def VALIDATE_INPUTS(cls, file: str) -> bool | str:
-        """Whether the file may be read; what is wrong when not."""
+    def VALIDATE_INPUTS(cls, file: str | None = None) -> bool | str:
+        """Whether the file may be read; what is wrong when not. Not asked where another node names it, or none is
+        named, which ComfyUI tells itself."""
+        if file is None:
+            return True
         try:
             host.input_file(file)
         except ValueError as error:

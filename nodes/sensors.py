@@ -321,9 +321,8 @@ class FathomRGBDDepth(FromFile):
         }
 
     @classmethod
-    def IS_CHANGED(cls, file: str, intrinsics: str = NONE, confidence: str = NONE, **_: Any) -> str:
-        """What changes when one of the files does."""
-        paths = [path for name in (file, intrinsics, confidence) if (path := chosen(name))]
+    def state(cls, file: str, intrinsics: str | None = NONE, confidence: str | None = NONE, **_more: Any) -> str:
+        paths = [path for name in (file, intrinsics, confidence) if (path := chosen(name or NONE))]
         return " ".join(f"{state.st_mtime_ns} {state.st_size}" for state in (path.stat() for path in paths))
 
     def execute(

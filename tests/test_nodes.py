@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import fathom
-from fathom import Depth, SettingError
+from fathom import Depth, FathomError, SettingError
 from fathom.nodes import NODES, dropin, estimate, fields
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +71,51 @@ def test_a_number_that_is_none_is_refused(value):
     """NaN is neither below the least nor above the most, so that ComfyUI lets it through."""
     with pytest.raises(SettingError, match="'limit_gb' takes a finite number"):
         NODES_BY_ID["FathomBundle"]().run(image=torch.rand(1, 4, 4, 3), depth="fathom-tiny", limit_gb=value)
+
+
+@pytest.mark.parametrize(
+    ("id", "given", "told"),
+    [
+        ("FathomEstimateDepth", {"estimator": {}}, "'estimator' takes one of the words that it lists, got dict"),
+        ("AIO_Preprocessor", {"preprocessor": {"a": [1]}}, "'preprocessor' takes one of the words"),
+        ("DownloadAndLoadDepthAnythingV2Model", {"model": "x"}, "model must be one of"),
+        ("DownloadAndLoadDepthAnythingV2Model", {"precision": "fp8"}, "precision must be one of auto, fp32"),
+        ("DepthAnything_V2", {"da_model": {}}, "'da_model' takes Annotator, got dict: connect"),
+        ("DepthAnything_V3", {"da3_model": None}, "'da3_model' takes Annotator, got NoneType: connect"),
+        ("MarigoldDepthEstimation_v2", {"marigold_model": 5}, "'marigold_model' takes Annotator, got int: connect"),
+        ("VideoDepthAnythingProcess", {"vda_model": "x"}, "'vda_model' takes Annotator, got str: connect"),
+        ("ImageGenResolutionFromLatent", {"latent": 5}, "'latent' takes dict, got int: connect"),
+        ("ImageGenResolutionFromLatent", {"latent": {"a": 1}}, "latent: expected a latent"),
+        ("ImageGenResolutionFromLatent", {"latent": {"samples": torch.zeros(3)}}, "latent: expected a latent"),
+        ("ShufflePreprocessor", {"seed": "x"}, "seed must be a number, got 'x'"),
+        ("FathomLoadDepth", {"file": 5}, "a file is named by text, got 5"),
+    ],
+)
+def test_what_a_program_may_put_into_a_graph_is_refused_in_words(id, given, told):
+    pictures = {"image", "images"} & set(NODES_BY_ID[id].INPUT_TYPES()["required"])
+    usual = dict.fromkeys(pictures, torch.rand(1, 8, 8, 3))
+    if id == "DownloadAndLoadDepthAnythingV2Model":
+        usual["model"] = "depth_anything_v2_vits_fp32.safetensors"
+    with pytest.raises(FathomError, match=told):
+        NODES_BY_ID[id]().run(**{**usual, **given})
+
+
+def test_every_digit_of_a_seed_counts():
+    pictures = torch.rand(1, 64, 64, 3)
+    node = NODES_BY_ID["ShufflePreprocessor"]()
+    first, second = (node.run(image=pictures, resolution=64, seed=2**53 + n)[0] for n in (0, 1))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)
+def test_a_file_that_another_node_names_is_left_to_the_run(node):
+    """ComfyUI asks before the graph runs, with None or nothing for what a link brings."""
+    for name in ("file", "key"):
+        if name in node.INPUT_TYPES().get("required", {}) and hasattr(node, "VALIDATE_INPUTS"):
+            assert node.VALIDATE_INPUTS() is True is node.VALIDATE_INPUTS(**{name: None})
+            assert isinstance(node.VALIDATE_INPUTS(**{name: [1]}), str)
+            if hasattr(node, "IS_CHANGED"):
+                assert math.isnan(node.IS_CHANGED()) and math.isnan(node.IS_CHANGED(**{name: None}))
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda n: n.__name__)

@@ -115,6 +115,8 @@ def input_file(name: str) -> Path:
 
     Raises PictureError when it does not exist or lies outside ComfyUI's input, output and temp folders.
     """
+    if not isinstance(name, str):  # a graph that a program made
+        raise PictureError(f"a file is named by text, got {name!r:.80}.")
     try:
         path = current().input_path(name)
     except FathomError:  # is a ValueError or a RuntimeError, but says more than that there is no such file

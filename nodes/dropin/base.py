@@ -83,6 +83,11 @@ def value(name: str, given: Any, default: float) -> float:
     return read
 
 
+def integer(name: str, given: Any, default: int) -> int:
+    """As `value`, for a whole number: every digit of one counts. Raises SettingError."""
+    return given if type(given) is int else int(value(name, given, default))
+
+
 def short_side(given: Any) -> int:
     """What `resolution` means: comfyui_controlnet_aux takes 512 for null and for less than 64."""
     read = value("resolution", given, 512)

@@ -332,7 +332,9 @@ class ImageGenResolutionFromLatent(_Sides):
         return {"required": {"latent": ("LATENT", {"tooltip": "The latent."})}}
 
     def execute(self, latent: Mapping[str, Tensor]) -> tuple[int, int]:
-        height, width = latent["samples"].shape[-2:]
+        if not isinstance(samples := latent.get("samples"), Tensor) or samples.ndim < 2:
+            raise SettingError("latent: expected a latent of ComfyUI's, whose samples are a tensor.")
+        height, width = samples.shape[-2:]
         return width * 8, height * 8
 
 

@@ -52,7 +52,9 @@ class LoadDepthAnythingV2(DropIn):
         id = by_file(model, _FILES, self.DEFAULT, "model")
         if precision == "auto":
             precision = "fp16" if "fp16" in chosen(model, "") and host.device().type != "cpu" else "fp32"
-        return (cache.take(by_id(id), PRECISIONS[chosen(precision, "fp32")]),)
+        if (precision := chosen(precision, "fp32")) not in PRECISIONS:
+            raise SettingError(f"precision must be one of auto, {', '.join(PRECISIONS)}, got {precision!r}.")
+        return (cache.take(by_id(id), PRECISIONS[precision]),)
 
 
 class RunDepthAnythingV2(DropIn):

@@ -17,7 +17,7 @@ from ...signals.pose import to_openpose
 from ...tools.lines import content_shuffle
 from ...tools.pose import draw_poses
 from ..estimate import run
-from .base import RESOLUTION, DropIn, chosen, combo, number, short_side, value
+from .base import RESOLUTION, DropIn, chosen, combo, integer, number, short_side, value
 
 _LINES = "ControlNet Preprocessors/Line Extractors"
 _POSES = "ControlNet Preprocessors/Faces and Poses Estimators"
@@ -152,7 +152,7 @@ class Shuffle(DropIn):
         pixels = to_pixels(as_pictures(image))
         size = result_size(int(pixels.shape[-2]), int(pixels.shape[-1]), short_side(resolution))
         seen = resize(pixels, size, "lanczos4" if size[0] > pixels.shape[-2] else "area").permute(0, 2, 3, 1)
-        return (torch.stack([content_shuffle(picture, int(chosen(seed, 0))) for picture in seen]),)
+        return (torch.stack([content_shuffle(picture, integer("seed", seed, 0)) for picture in seen]),)
 
 
 class OpenPose(DropIn):

@@ -16,7 +16,7 @@ from .common import open_picture
 __all__ = ["main", "open_picture"]
 
 INTERRUPTED = 130
-_PATIENCE = 4.0  # seconds between an interrupt and the end, whatever hinders it
+_PATIENCE = 3.5  # seconds between an interrupt and the end, whatever hinders it
 
 
 def main() -> None:

@@ -150,7 +150,7 @@ def annotate_photos(job: Job, report: Report) -> list[Record]:
     return books.records
 
 
-_PATIENCE = 3.0  # seconds for the books to be closed after an interrupt
+_PATIENCE = 2.5  # seconds for the books to be closed after an interrupt
 
 
 def undisturbed(work: Callable[[], None], stop: Callable[[], None]) -> None:

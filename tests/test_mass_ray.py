@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -229,3 +230,40 @@ def test_an_error_of_ours_comes_back_as_itself(cluster, tmp_path):
     annotate(tmp_path / "in", tmp_path / "out", format="png16")
     with pytest.raises(fathom.SettingError, match="other settings"):
         ray_engine.annotate_on_ray(job, Report(), gpus=0)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("layout", ["tree", "shards"])
+def test_a_driver_that_is_ended_at_random_moments_goes_on_to_the_same_bytes(cluster, tmp_path, number, layout):
+    """FATHOM_RAY_ENDS: how often; the workers that a killed driver leaves behind may still be at their chunks."""
+    many(tmp_path / "in", 60)
+    annotate(tmp_path / "in", tmp_path / "local", cores=1, chunk=4, layout=layout)
+    command = [sys.executable, "-m", "fathom", "annotate", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    command += ["-f", "png16", "--chunk", "4", "--layout", layout, "--engine", "ray", "--address", cluster.address]
+    command += ["--workers", "2", "--gpus", "0"]
+    seed = random.SystemRandom().randrange(2**32)
+    chance, finished = random.Random(seed), 0
+    manifests = tmp_path / "out" / ".fathom" / "manifest"
+    with open(tmp_path / "told", "w+") as told:
+        for attack in range(int(os.environ.get("FATHOM_RAY_ENDS", "2"))):
+            driver = subprocess.Popen(command, stdout=told, stderr=told, start_new_session=True)
+            time.sleep(1)  # before Fathom's own first line, Python answers as it does for any program
+            wanted = len(list(manifests.glob("*.jsonl"))) + chance.randrange(3) if attack % 3 else 0
+            until = time.monotonic() + (60 if wanted else chance.uniform(0, 12))
+            while driver.poll() is None and time.monotonic() < until:
+                if wanted and len(list(manifests.glob("*.jsonl"))) >= wanted:
+                    break
+                time.sleep(0.002)
+            driver.send_signal(number)
+            struck = time.monotonic()
+            status = driver.wait(30)
+            said = (tmp_path / "told").read_text()
+            took = time.monotonic() - struck
+            assert status in {3, -number, 130 if number == signal.SIGINT else number}, (seed, attack, said)
+            assert took < 10, (seed, attack, status, took, said)
+            finished += status == 3
+        last = subprocess.run(command, stdout=told, stderr=told, timeout=300)
+        said = (tmp_path / "told").read_text()
+    assert last.returncode == 3, (seed, said)
+    assert tree(tmp_path / "out") == tree(tmp_path / "local"), (seed, finished, said)

@@ -241,8 +241,10 @@ def _unlike(path: Path, file: str) -> str | None:
 def _ask(
     source: Source, file: str, gone: threading.Event
 ) -> tuple[str, dict[str, str], tuple[str | None, int | None], str]:
-    """What the Hub says of a file: address, request headers, (sha256, size), a tag of the content. gone: set when nobody
-    waits for the answer any more. Raises _Failed, _Stopped."""
+    """What the Hub says of a file: address, request headers, (sha256, size), a tag of the content.
+
+    gone: set when nobody waits for the answer any more. Raises _Failed, _Stopped.
+    """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 

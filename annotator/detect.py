@@ -25,11 +25,11 @@ def detect(path: str | Path, estimators: Mapping[str, Estimator]) -> list[str]:
     Several fit where models differ in their values alone (Depth Anything V1, V2 and the metric ones). Only names and
     shapes are read. Raises WeightsError when there is no file or folder, or the file is no checkpoint.
     """
-    path = Path(path).expanduser()
+    path, kind = weights.look(path)
     with weights.shapes_only():
-        if path.is_file() and path.name != "model_index.json":
+        if kind == "file" and path.name != "model_index.json":
             weights.read(path)
-        elif not path.exists():
+        elif not kind:
             raise WeightsError(f"there is no file or folder {path}.")
         return [id for id, estimator in estimators.items() if _fits(estimator, path)]
 

@@ -158,6 +158,9 @@ def annotate(
     special = signal or layout != Layout.tree or engine != EngineName.local or half or batch or verify or not resume
     books = bool(special) or not all(is_photo(source) for source in sources)
     _refuse_what_does_nothing(given, engine, books, photos=all(is_photo(source) for source in sources))
+    for name, number in (("cpus", cpus), ("gpus", gpus)):
+        if number is not None and not 0 <= number <= 4096:
+            raise SettingError(f"--{name} must lie in 0..4096, got {number}.")
     if engine is EngineName.local and cpus != int(cpus):
         raise SettingError(f"--cpus is a whole number here, got {cpus}; parts of a core are for --engine ray.")
     job = Job(

@@ -80,10 +80,13 @@ def open_picture(path: Path) -> Any:
     from ..annotator.decode import decode
     from ..mass.stores import check_file
 
-    if not path.exists():
-        raise PictureError(f"there is no file {path}.")
-    if path.is_dir():
-        raise PictureError(f"{path} is a folder; name the pictures in it, as in {path}/*.jpg.")
+    try:
+        if not path.exists():
+            raise PictureError(f"there is no file {path}.")
+        if path.is_dir():
+            raise PictureError(f"{path} is a folder; name the pictures in it, as in {path}/*.jpg.")
+    except OSError as error:  # a name too long, a link to itself
+        raise PictureError(f"{path} cannot be read: {error.strerror}.") from None
     try:
         check_file(str(path))
         data = path.read_bytes()

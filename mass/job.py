@@ -159,8 +159,8 @@ def check(job: Job) -> None:
         raise SettingError(f"the chunk must hold 1 to 100000 pictures, got {job.chunk}.")
     if not 0 <= job.batch <= 256:
         raise SettingError(f"the batch must lie in 0..256 (0 = by device), got {job.batch}.")
-    if job.cores < 0:
-        raise SettingError(f"the cores of a network must be 0 (all) or more, got {job.cores}.")
+    if not 0 <= job.cores <= 4096:
+        raise SettingError(f"the cores of a network must lie in 0..4096 (0 = all), got {job.cores}.")
     if job.resolution is not None:
         check_resolution(job.resolution)
     if job.layout == "tree":

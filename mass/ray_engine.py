@@ -49,6 +49,9 @@ def annotate_on_ray(
     where there are any, cpus 0 = 1.
     Raises SettingError, WeightsError, OutputError as the local engine does.
     """
+    for name, number in (("cpus", cpus), ("gpus", gpus)):
+        if number is not None and not 0 <= number <= 4096:
+            raise SettingError(f"{name} of a worker must lie in 0..4096, got {number}.")
     least, most = _workers(workers)
     check(job)
     job = replace(job, out=_absolute(job.out), sources=tuple(map(_absolute, job.sources)))

@@ -11,7 +11,6 @@ known focal length: metres = focal length in pixels of the network's input * out
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +25,7 @@ from ..annotator.sizing import Fit, Size
 from ..annotator.weights import Checkpoint, Source
 from ..errors import SettingError, WeightsError
 from ..signals import Depth, DepthLook, Signal
-from ..signals.depth import depth_from_metres
+from ..signals.depth import depth_from_metres, focal_of_view
 from ..signals.mask import Mask
 from ._dpt import Scratch, place_by_scale, rescale, run_blocks, vision_transformer
 from ._uv import view_plane
@@ -510,7 +509,7 @@ class DepthAnything3Metric(DepthAnything3Mono):
         height, width = fit.source
         focal = options["focal"]
         if view := options["field_of_view"]:
-            focal = width / 2 / math.tan(math.radians(view) / 2)
+            focal = focal_of_view(view, width)
         if not focal:
             return super()._depth(distance, fit, size, options)
         inside = focal * (fit.network[1] / width + fit.network[0] / height) / 2

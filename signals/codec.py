@@ -173,7 +173,7 @@ def write_whole(contents: Mapping[Path, bytes]) -> None:
 
     Raises FathomError with the system's reason, for instance a full disk; the temporary files are gone then.
     """
-    parts = {path: path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part") for path in contents}
+    parts = {path: path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.part") for path in contents}
     try:
         for path, part in parts.items():
             path.parent.mkdir(parents=True, exist_ok=True)

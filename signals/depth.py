@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -419,6 +420,17 @@ def to_metric(depth: Depth, near: float | None = None, far: float | None = None,
     if depth.valid is not None:
         values = values.masked_fill(~depth.valid, 0.0)
     return replace(depth, values=values, kind="metric", focal=lens, look=DepthLook("metres"))
+
+
+def focal_of_view(field_of_view: float, width: int) -> float:
+    """The focal length, in pixels of a picture `width` pixels wide, of a horizontal field of view in degrees.
+
+    Raises SettingError for an angle outside 0..180, and for one so small that its focal length is no number.
+    """
+    half = math.tan(math.radians(field_of_view) / 2) if 0 < field_of_view < 180 else 0.0
+    if half <= 1e-12:
+        raise SettingError(f"the field of view must lie between 0 and 180 degrees, got {field_of_view}.")
+    return width / 2 / half
 
 
 def without_hot_pixels(depth: Depth) -> Depth:

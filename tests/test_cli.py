@@ -69,6 +69,14 @@ def test_every_map_of_a_decomposition_is_told(run, tmp_path, photo, scene, forma
             assert np.abs(np.asarray(Image.open(path)).astype(float) - levels).max() <= 1
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "link"], ids=["too long", "to itself"])
+def test_a_path_that_cannot_be_looked_at_is_told(run, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("link")
+    status, _, err = run("tool", "fog", name, "-o", "fog.png")
+    assert status == 1 and ("cannot be read" in err or "no file" in err) and "Traceback" not in err
+
+
 def test_upright_by_exif(run, tmp_path):
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()
@@ -124,7 +132,10 @@ def test_an_unreadable_photo_is_told_and_the_others_are_done(run, tmp_path, phot
         (["--chunk", "64"], "--chunk does nothing for photos named one by one"),
         (["-s", "a=fathom-tiny", "-e", "fathom-tiny"], "--estimator does nothing beside --signal"),
         (["--cpus", "0.5"], "--cpus is a whole number here"),
-        (["--cpus", "-2"], "must be 0 (all) or more"),
+        (["--cpus", "-2"], "--cpus must lie in 0..4096, got -2"),
+        (["--cpus", "inf"], "--cpus must lie in 0..4096, got inf"),
+        (["--cpus", "1e308"], "--cpus must lie in 0..4096"),
+        (["--engine", "ray", "--gpus", "nan"], "--gpus must lie in 0..4096, got nan"),
         (["--device", "cudaa"], "the device 'cudaa' cannot be used"),
         (["--device", "meta"], "the device 'meta' cannot be used"),
         (["-o", "{photo}"], "cannot be the output folder"),

@@ -115,8 +115,9 @@ def test_without_a_focal_length_the_field_of_view_is_asked_for():
     depth = depth_from_metres(torch.ones(1, 4, 4))
     with pytest.raises(SignalError, match="field of view"):
         geometry.points(depth)
-    with pytest.raises(SettingError, match="180"):
-        geometry.points(depth, 180.0)
+    for angle in (180.0, 0.0, -1.0, 1e-300, 5e-324, float("nan")):
+        with pytest.raises(SettingError, match="180"):
+            geometry.points(depth, angle)
 
 
 def test_each_picture_keeps_its_own_focal_length():

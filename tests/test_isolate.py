@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fathom import Depth, SettingError, SignalError
+from fathom import Depth, FathomError, SettingError, SignalError
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.instances import Instances, Thing
 from fathom.tools.isolate import isolate, nearer_than
@@ -149,6 +149,9 @@ def test_a_folder_of_pictures_and_where_they_lie(tmp_path: Path) -> None:
     again = torch.frombuffer(bytearray(canvas.convert("RGB").tobytes()), dtype=torch.uint8).view(*SIZE, 3)
     assert float((again / 255 - photo[0]).abs().amax()) <= 0.5 / 255 + 1e-6
     pair = Instances.join([things, Instances(((),), SIZE)])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FathomError, match="could not be written"):
+        isolate(photo, things, depth, radius=0).save(tmp_path / "file")
     listed = isolate(photo.expand(2, -1, -1, -1), pair, radius=0).save(tmp_path / "two")
     assert {f.name for f in listed} >= {"0000_00_background.png", "0001_00_background.png"}
 

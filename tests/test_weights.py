@@ -28,6 +28,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from hub import COMMIT, Hub, Proxy
 
+import fathom
 from fathom.annotator import host, weights
 from fathom.annotator.weights import Source, fetch
 from fathom.errors import WeightsError
@@ -1125,8 +1126,13 @@ def test_a_nul_in_a_path_is_no_file(models):
 
 
 def test_bad_choices(tmp_path, models):
-    with pytest.raises(WeightsError, match="no file or folder"):
-        weights.resolve(tmp_path / "none", [SOURCE], name="Net")
+    (tmp_path / "loop").symlink_to("loop")
+    for nothing in (tmp_path / "none", tmp_path / ("a" * 300), tmp_path / "loop", "~nobody-of-this-name/x", "a\0b"):
+        with pytest.raises(WeightsError, match="no file or folder"):
+            weights.resolve(nothing, [SOURCE], name="Net")
+        with pytest.raises(WeightsError, match="no file or folder"):
+            fathom.detect(nothing)
+    (tmp_path / "loop").unlink()
     put(tmp_path / "readme.txt", b"x")
     with pytest.raises(WeightsError, match="holds none of net-1.pt.*It holds readme.txt"):
         weights.resolve(tmp_path, [SOURCE], name="Net")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 from ..annotator.pictures import as_pictures, as_pixels
 from ..errors import PictureError, SettingError, SignalError
 from ..signals import Depth, DepthKind, DepthLook, Normals, files, foreign
-from ..signals.depth import depth_from_metres
+from ..signals.depth import depth_from_metres, focal_of_view
 from ..signals.depth import to_metric as in_metres
 from ..signals.normals import unit_vectors
 from .pixels import check_choice, check_range, match_mask, nth, together
@@ -253,9 +252,7 @@ def focal_from_view(field_of_view: float, width: int) -> Tensor:
 
     Raises SettingError for an angle outside 0..180.
     """
-    if not 0 < field_of_view < 180:
-        raise SettingError(f"the field of view must lie between 0 and 180 degrees, got {field_of_view}.")
-    return torch.tensor([width / 2 / math.tan(math.radians(field_of_view) / 2)])
+    return torch.tensor([focal_of_view(field_of_view, width)])
 
 
 def focal_at(depth: Depth, width: int, count: int | None = None) -> Tensor:

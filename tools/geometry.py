@@ -7,7 +7,6 @@ x right, y up, z towards the viewer, so what the camera sees has negative z. Uni
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ..errors import SettingError, SignalError
 from ..signals import Depth, Normals
+from ..signals.depth import focal_of_view
 from ..signals.field import check_shape
 from ..signals.normals import unit_vectors
 from .plane_fit import fit_planes
@@ -73,9 +73,7 @@ def camera(depth: Depth, field_of_view: float | None = None) -> Camera:
     Raises SettingError for another angle, SignalError when the depth has no focal length.
     """
     if field_of_view is not None:
-        if not 0 < field_of_view < 180:
-            raise SettingError(f"the field of view must lie between 0 and 180 degrees, got {field_of_view}.")
-        depth = replace(depth, focal=depth.values.shape[-1] / 2 / math.tan(math.radians(field_of_view) / 2))
+        depth = replace(depth, focal=focal_of_view(field_of_view, depth.values.shape[-1]))
     lens = depth.camera()
     if lens is None:
         raise SignalError(

@@ -112,7 +112,6 @@ class Isolated:
                 layers.append({"picture": picture, "file": name, **told})
         about = {"canvas": [self.size[1], self.size[0]], "layers": layers}
         files[folder / "layers.json"] = json.dumps(about, indent=1).encode()
-        folder.mkdir(parents=True, exist_ok=True)
         write_whole(files)
         return list(files)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .search import find, places, resolve
+from .search import find, look, places, resolve
 from .sources import Found, Source, Stamp, named_settings, read_json
 from .verification import Checked, Verdict, survey, verify
 
@@ -34,6 +34,7 @@ __all__ = [
     "compare",
     "find",
     "load_strict",
+    "look",
     "named_settings",
     "obtain",
     "places",

@@ -33,10 +33,10 @@ def resolve(weights: str | Path, sources: Sequence[Source], *, name: str) -> Fou
 
     The layout is told by the file's name where that is possible. Raises WeightsError when nothing is there.
     """
-    path = Path(weights).expanduser()
-    if path.is_file():
+    path, kind = look(weights)
+    if kind == "file":
         return _given(path, path.parent, sources)
-    if not path.is_dir():
+    if kind != "folder":
         raise WeightsError(f"{name}: there is no file or folder {path}.")
     if (path / "model_index.json").is_file():
         return _given(path / "model_index.json", path, sources)
@@ -48,6 +48,17 @@ def resolve(weights: str | Path, sources: Sequence[Source], *, name: str) -> Fou
     have = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
     wanted = ", ".join(dict.fromkeys((*published, *_FOLDER_FILES)))
     raise WeightsError(f"{name}: the folder {path} holds none of {wanted}. It holds {have}.")
+
+
+def look(weights: str | Path) -> tuple[Path, str]:
+    """A path that a person named, and what lies there: "file", "folder" or "" for nothing that can be looked at, such
+    as a name too long, a link to itself, the home of a user whom nobody knows."""
+    path = Path(weights)
+    try:
+        path = path.expanduser()
+        return path, "file" if path.is_file() else "folder" if path.is_dir() else ""
+    except (OSError, ValueError, RuntimeError):
+        return path, ""
 
 
 def _given(path: Path, root: Path, sources: Sequence[Source]) -> Found:

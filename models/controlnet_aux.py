@@ -354,6 +354,8 @@ class Anyline(LinesEstimator):
         return library("anyline", self.name).TED()
 
     def draw(self, network: Called, levels: Any, options: Mapping[str, Any]) -> Any:
+        if not options["merged"]:
+            return library("teed", self.name).TEEDdetector(network)(levels, _side(levels), 2, "np")
         detect = library("anyline", self.name).AnylineDetector(network)
         return detect(levels, _side(levels), options["sigma"], options["threshold"], "np")
 
@@ -634,6 +636,7 @@ ESTIMATORS: tuple[Estimator, ...] = (
         options=(
             Option("sigma", 2.0, 0.1, 100.0, about="How far around a pixel its surroundings reach, in pixels."),
             Option("threshold", 3, 0, 16, about="Darker by more than this counts when the strength is evened out."),
+            Option("merged", True, about="Edges and fine lines; off: the edges alone."),
         ),
         **_SHARED,
     ),

@@ -110,6 +110,16 @@ def test_options_draw_as_the_librarys_do(id: str, options: dict[str, bool]) -> N
     assert np.array_equal((lines.strength[0] * 255).round().to(torch.uint8).numpy(), expected[..., 0])
 
 
+@with_library
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_anylines_edges_alone_are_teeds_over_its_weights(size: tuple[int, int]) -> None:
+    picture, network = photo(*size), network_of("anyline")
+    with torch.inference_mode():
+        expected = detector("teed", network)(picture, detect_resolution=64, output_type="np")
+        lines = ours("anyline", network, picture, expected.shape[:2], merged=False)
+    assert np.array_equal((lines.strength[0] * 255).round().to(torch.uint8).numpy(), expected[..., 0])
+
+
 def raw(id: str, network: Any, levels: torch.Tensor) -> torch.Tensor:
     """The library's numbers before it rounds them, by its own steps in numpy."""
     height, width = levels.shape[-2:]

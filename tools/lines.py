@@ -71,6 +71,18 @@ def _widest(field: Tensor, reach: int) -> Tensor:
     return wide[:, 0]
 
 
+def without_spots(strength: Tensor, least: float, corners: bool = False) -> Tensor:
+    """A drawing (H,W) without its spots: what hangs together in fewer than `least` pixels. corners: whether pixels that
+    touch at a corner hang together."""
+    import numpy as np
+
+    cv2 = opencv("Removing spots")
+    lines = (strength > 0).cpu().numpy().astype(np.uint8)
+    _, place, measured, _ = cv2.connectedComponentsWithStats(lines, connectivity=8 if corners else 4)
+    keep = measured[:, cv2.CC_STAT_AREA] >= least
+    return strength * torch.from_numpy(keep[place]).to(strength.device)
+
+
 def content_shuffle(picture: Tensor, seed: int = 0, cell: int = 256) -> Tensor:
     """A picture whose parts are swept to other places, which keeps its colours and hides what it shows.
 

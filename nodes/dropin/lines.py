@@ -14,10 +14,11 @@ from ...errors import SettingError
 from ...signals.instances import Instances
 from ...signals.lines import Lines
 from ...signals.pose import to_openpose
-from ...tools.lines import content_shuffle
+from ...tools import drawings
+from ...tools.lines import content_shuffle, without_spots
 from ...tools.pose import draw_poses
 from ..estimate import run
-from .base import RESOLUTION, DropIn, chosen, combo, integer, number, short_side, value
+from .base import RESOLUTION, DropIn, chosen, combo, grey, integer, number, short_side, value
 
 _LINES = "ControlNet Preprocessors/Line Extractors"
 _POSES = "ControlNet Preprocessors/Faces and Poses Estimators"
@@ -155,6 +156,137 @@ class Shuffle(DropIn):
         return (torch.stack([content_shuffle(picture, integer("seed", seed, 0)) for picture in seen]),)
 
 
+class _Drawn(_Lines):
+    """What is drawn from brightness alone."""
+
+    def _each(self, image: Any, resolution: Any, draw: drawings.Draw, **how: Any) -> tuple[Tensor]:
+        pictures = to_pixels(as_pictures(image)).permute(0, 2, 3, 1)
+        size = result_size(pictures.shape[1], pictures.shape[2], short_side(resolution))
+        made = [drawings.drawn(picture, size, draw, **how) for picture in pictures]
+        return (grey(torch.stack(made)),)
+
+
+class XDoG(_Drawn):
+    DISPLAY_NAME = "Scribble XDoG Lines"
+    WIDGETS = {
+        "threshold": number("INT", "Darker than its surroundings by half of this counts.", default=32, min=1, max=64),
+        "resolution": RESOLUTION,
+    }
+
+    def execute(self, image: Any, threshold: Any = 32, resolution: Any = 512, **_: Any) -> tuple[Tensor]:
+        least = int(value("threshold", threshold, 32))
+        return self._each(image, resolution, lambda levels: drawings.xdog(levels, least))
+
+
+class Scribble(_Drawn):
+    DISPLAY_NAME = "Scribble Lines"
+    WIDGETS = {"resolution": RESOLUTION}
+
+    def execute(self, image: Any, resolution: Any = 512, **_: Any) -> tuple[Tensor]:
+        return self._each(image, resolution, drawings.scribble, enlarge="area")
+
+
+class Binary(_Drawn):
+    DISPLAY_NAME = "Binary Lines"
+    WIDGETS = {
+        "bin_threshold": number("INT", "Lighter than this is white; 0 or 255 = Otsu's.", default=100, min=0, max=255),
+        "resolution": RESOLUTION,
+    }
+
+    def execute(self, image: Any, bin_threshold: Any = 100, resolution: Any = 512, **_: Any) -> tuple[Tensor]:
+        least = int(value("bin_threshold", bin_threshold, 100))
+        return self._each(image, resolution, lambda levels: drawings.binary(levels, least))
+
+
+class PyraCanny(_Drawn):
+    DISPLAY_NAME = "PyraCanny"
+    WIDGETS = {
+        "low_threshold": number("INT", "A faint edge counts from here.", default=64, min=0, max=255, step=1),
+        "high_threshold": number("INT", "A strong edge counts from here.", default=128, min=0, max=255, step=1),
+        "resolution": RESOLUTION,
+    }
+
+    def execute(
+        self, image: Any, low_threshold: Any = 64, high_threshold: Any = 128, resolution: Any = 512, **_: Any
+    ) -> tuple[Tensor]:
+        low = int(value("low_threshold", low_threshold, 64))
+        high = int(value("high_threshold", high_threshold, 128))
+        return self._each(image, resolution, lambda levels: drawings.pyramid_canny(levels, low, high))
+
+
+class Luminance(_Drawn):
+    DISPLAY_NAME = "Image Luminance"
+    DESCRIPTION = "Runs old graphs: how light a picture is, for Recolor."
+    CATEGORY = "ControlNet Preprocessors/Recolor"
+    WIDGETS = {
+        "gamma_correction": number("FLOAT", "Above 1 darkens.", default=1.0, min=0.1, max=2.0, step=0.01),
+        "resolution": RESOLUTION,
+    }
+    DRAW: ClassVar[Any] = staticmethod(drawings.luminance)
+
+    def execute(self, image: Any, gamma_correction: Any = 1.0, resolution: Any = 512, **_: Any) -> tuple[Tensor]:
+        gamma = value("gamma_correction", gamma_correction, 1.0)
+        return self._each(image, resolution, lambda levels: self.DRAW(levels, gamma))
+
+
+class Intensity(Luminance):
+    DISPLAY_NAME = "Image Intensity"
+    DRAW: ClassVar[Any] = staticmethod(drawings.intensity)
+
+
+_MERGED = {
+    "lineart_standard": ("lineart-standard", {"sigma": 2.0, "threshold": 3}),
+    "lineart_realisitic": ("lineart", {"drawing": "8-bit"}),
+    "lineart_anime": ("lineart-anime", {"drawing": "8-bit"}),
+}
+
+
+class AnyLine(_Lines):
+    DISPLAY_NAME = "AnyLine Lineart"
+    RETURN_NAMES = ("image",)
+    METHOD = "get_anyline"
+    WIDGETS = {
+        "merge_with_lineart": combo(
+            [*_MERGED, "manga_line"], "lineart_standard", "Which lines are added to the edges."
+        ),
+        "resolution": number("INT", "Short side of the result.", default=1280, min=64, max=16384, step=8),
+        "lineart_lower_bound": number("FLOAT", "Fainter lines are left out.", default=0, min=0, max=1, step=0.01),
+        "lineart_upper_bound": number("FLOAT", "Stronger lines are left out.", default=1, min=0, max=1, step=0.01),
+        "object_min_size": number("INT", "Spots of fewer pixels, three for each, go.", default=36, min=1, max=16384),
+        "object_connectivity": number("INT", "1: spots touch at sides; more: at corners.", default=1, min=1, max=16384),
+    }
+
+    def get_anyline(
+        self,
+        image: Any,
+        merge_with_lineart: Any = "lineart_standard",
+        resolution: Any = 512,
+        lineart_lower_bound: Any = 0,
+        lineart_upper_bound: Any = 1,
+        object_min_size: Any = 36,
+        object_connectivity: Any = 1,
+        **_: Any,
+    ) -> tuple[Tensor]:
+        chosen_lines = chosen(merge_with_lineart, "lineart_standard")
+        if chosen_lines not in _MERGED:
+            raise SettingError(
+                f"merge_with_lineart must be one of {', '.join(_MERGED)}, got {chosen_lines!r}. For manga_line, whose "
+                "network controlnet-aux has not, install comfyui_controlnet_aux, which then takes this node over."
+            )
+        low = value("lineart_lower_bound", lineart_lower_bound, 0)
+        high = value("lineart_upper_bound", lineart_upper_bound, 1)
+        # The pack counts each pixel of a spot in all three channels.
+        least = int(value("object_min_size", object_min_size, 36)) / 3
+        corners = value("object_connectivity", object_connectivity, 1) > 1
+        side = short_side(resolution)
+        id, options = _MERGED[chosen_lines]
+        edges = cast(Lines, run("anyline", image, side, "lines", {"merged": False}))
+        added = cast(Lines, run(id, image, side, "lines", options)).strength
+        added = torch.where((added >= low) & (added <= high), added, 0.0)
+        added = torch.stack([without_spots(drawing, least, corners) for drawing in added])
+        return (grey(1 - (1 - added) * (1 - edges.strength)),)
+
+
 class OpenPose(DropIn):
     DISPLAY_NAME = "OpenPose Pose"
     DESCRIPTION = "Runs old graphs. In new ones use Fathom Pose."
@@ -200,13 +332,16 @@ PREPROCESSORS: dict[str, type[DropIn]] = {
     "TEEDPreprocessor": Teed,
     "ShufflePreprocessor": Shuffle,
     "OpenposePreprocessor": OpenPose,
+    "Scribble_XDoG_Preprocessor": XDoG,
+    "ScribblePreprocessor": Scribble,
+    "BinaryPreprocessor": Binary,
+    "PyraCannyPreprocessor": PyraCanny,
+    "ImageLuminanceDetector": Luminance,
+    "ImageIntensityDetector": Intensity,
+    "AnyLineArtPreprocessor_aux": AnyLine,
 }
 # Told by name where a graph gives them as a value.
 NEAR: dict[str, str] = {
     "DWPreprocessor": "controlnet-aux runs DWPose on mmpose, mmdet and mmcv, which must be compiled for each version "
     "of PyTorch; near to it is OpenposePreprocessor, with other points in the same form.",
-    "AnyLineArtPreprocessor_aux": "It merges TEED with a line drawing of one's choice; near to it is Fathom Lines with "
-    "anyline, which merges it with the standard one.",
-    "Scribble_XDoG_Preprocessor": "Near to XDoG is FakeScribblePreprocessor: other lines.",
-    "ImageLuminanceDetector": "It is the brightness of the picture, which ComfyUI's own nodes give.",
 }

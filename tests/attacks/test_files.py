@@ -33,6 +33,7 @@ from fathom.annotator.pictures import as_pixels
 from fathom.signals.files import save_depth
 from fathom.tools.convert import depth_from_file
 
+Count = Callable[..., None]
 pytestmark = [pytest.mark.attack, pytest.mark.filterwarnings("ignore")]
 
 SEED = int(os.environ.get("FATHOM_ATTACK_SEED", "17"))
@@ -141,7 +142,9 @@ DEPTHS: dict[str, Callable[[Path], bytes]] = {
 
 @pytest.mark.parametrize("library", [True, False])
 @pytest.mark.parametrize("name", DEPTHS)
-def test_damaged_depth_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: bool) -> None:
+def test_damaged_depth_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: bool, attacks: Count
+) -> None:
     data = DEPTHS[name](tmp_path)
     path = tmp_path / f"x{Path(name).suffix}"
     if not library:
@@ -151,6 +154,7 @@ def test_damaged_depth_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             monkeypatch.setitem(sys.modules, module, None)
     for mutant in mutants(data, name):
         path.write_bytes(mutant)
+        attacks("depth and pictures of other programs, damaged")
         with in_time():
             try:
                 depth_from_file(path, "metric", 1.0, "m" if path.suffix not in (".png", ".pgm") else "mm")
@@ -159,10 +163,11 @@ def test_damaged_depth_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("suffix", [".exr", ".png", ".npz", ".safetensors"])
-def test_damaged_depth_of_fathom(tmp_path: Path, suffix: str) -> None:
+def test_damaged_depth_of_fathom(tmp_path: Path, suffix: str, attacks: Count) -> None:
     data = saved(suffix, tmp_path)
     for mutant in mutants(data, suffix):
         (tmp_path / f"own{suffix}").write_bytes(mutant)
+        attacks("depth of Fathom, damaged")
         with in_time():
             try:
                 depth_from_file(tmp_path / f"own{suffix}")
@@ -209,7 +214,7 @@ CHANGES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("place", ["aside", "inside"])
-def test_hostile_descriptions(tmp_path: Path, place: str) -> None:
+def test_hostile_descriptions(tmp_path: Path, place: str, attacks: Count) -> None:
     save_depth(Depth(torch.from_numpy(METRES)[None], "metric"), tmp_path / "d.png")
     about = json.loads((tmp_path / "d.json").read_text())
     for text in [*HOSTILE, *(json.dumps({**about, **change}) for change in CHANGES)]:
@@ -219,6 +224,7 @@ def test_hostile_descriptions(tmp_path: Path, place: str) -> None:
             (tmp_path / "d.json").unlink(missing_ok=True)
             chunk = (b"tEXt", b"fathom\0" + text.encode("latin-1", "replace"))
             (tmp_path / "d.png").write_bytes(png(SIXTEEN, 0, [chunk]))
+        attacks("descriptions, archives and colour profiles, hostile")
         with in_time():
             try:
                 depth_from_file(tmp_path / "d.png")
@@ -226,7 +232,7 @@ def test_hostile_descriptions(tmp_path: Path, place: str) -> None:
                 assert len(str(error)) < 5000
 
 
-def test_hostile_archives(tmp_path: Path) -> None:
+def test_hostile_archives(tmp_path: Path, attacks: Count) -> None:
     head = b"\x93NUMPY\x01\0"
     shapes = ["(1000000, 1000000)", "(" + "9" * 400 + ", 4)", "(-1, 4)", "(" * 3000, "(4, 4.0)", "()", "(True, 4)"]
     for shape in shapes:
@@ -235,6 +241,7 @@ def test_hostile_archives(tmp_path: Path) -> None:
             with zipfile.ZipFile(tmp_path / "d.npz", "w") as archive:
                 archive.writestr(name, head + struct.pack("<H", len(words)) + words + bytes(64))
             for meaning in ("as saved", "metric"):
+                attacks("descriptions, archives and colour profiles, hostile")
                 with in_time(), pytest.raises(FathomError):
                     depth_from_file(tmp_path / "d.npz", meaning)
     good = by(lambda out: np.savez(out, values=METRES, fathom=np.array("{}")))
@@ -245,11 +252,12 @@ def test_hostile_archives(tmp_path: Path) -> None:
             data[at : at + 4] = struct.pack("<HH", flags, method)
         (tmp_path / "d.npz").write_bytes(data)
         for meaning in ("as saved", "metric"):
+            attacks("descriptions, archives and colour profiles, hostile")
             with in_time(), pytest.raises(FathomError):
                 depth_from_file(tmp_path / "d.npz", meaning)
 
 
-def test_pictures_that_are_too_large(tmp_path: Path) -> None:
+def test_pictures_that_are_too_large(tmp_path: Path, attacks: Count) -> None:
     for width, height in ((14_000, 14_000), (70_000, 70_000), (2**31 - 1, 1)):
         for kind, bits in ((0, 16), (2, 16), (2, 8), (0, 8)):
             ihdr = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
@@ -258,8 +266,10 @@ def test_pictures_that_are_too_large(tmp_path: Path) -> None:
                 data += struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
             (tmp_path / "d.png").write_bytes(data)
             for meaning in ("as saved", "inverse"):
+                attacks("descriptions, archives and colour profiles, hostile")
                 with in_time(), pytest.raises(FathomError):
                     depth_from_file(tmp_path / "d.png", meaning, 1.0, "relative")
+            attacks("descriptions, archives and colour profiles, hostile")
             with in_time(), pytest.raises(FathomError):
                 as_pixels(decode(data, "d.png"))
 
@@ -285,11 +295,12 @@ PHOTOS: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("library", [True, False])
 @pytest.mark.parametrize("name", PHOTOS)
-def test_damaged_photos(monkeypatch: pytest.MonkeyPatch, name: str, library: bool) -> None:
+def test_damaged_photos(monkeypatch: pytest.MonkeyPatch, name: str, library: bool, attacks: Count) -> None:
     data = PHOTOS[name]()
     if not library:
         monkeypatch.setitem(sys.modules, "tifffile", None)
     for mutant in mutants(data, name):
+        attacks("depth and pictures of other programs, damaged")
         with in_time():
             try:
                 as_pixels(decode(mutant, name))
@@ -297,8 +308,9 @@ def test_damaged_photos(monkeypatch: pytest.MonkeyPatch, name: str, library: boo
                 assert len(str(error)) < 5000
 
 
-def test_profiles_that_are_damaged() -> None:
+def test_profiles_that_are_damaged(attacks: Count) -> None:
     for mutant in mutants(WORDS, "profile"):
+        attacks("descriptions, archives and colour profiles, hostile")
         with in_time():
             for bits in (1, 257):
                 try:

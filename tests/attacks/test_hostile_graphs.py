@@ -68,7 +68,7 @@ def attacks_on(name: str, node: dict[str, Any], rng: random.Random) -> list[dict
     for key, spec in specs.items():
         socket = isinstance(spec[0], str) and spec[0] not in WIDGETS
         values = LITERALS if socket else [*LITERALS, *WORDS]
-        made += [{**plain, key: value} for value in rng.sample(values, min(TURNS, len(values)))]
+        made += [{**plain, key: value} for value in rng.sample(values, min(TURNS // 2, len(values)))]
         made.append({k: v for k, v in plain.items() if k != key})
     for _ in range(TURNS):
         made.append({key: rng.choice([plain.get(key), *LITERALS, *WORDS]) for key in specs})

@@ -95,12 +95,13 @@ def nothing_is_half_written(out):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 @pytest.mark.parametrize("layout", ["tree", "shards"])
-def test_at_random_moments(photos, tmp_path, number, layout):
+def test_at_random_moments(photos, tmp_path, number, layout, attacks):
     root, seconds = photos
     seed = random.SystemRandom().randrange(2**32)
     whole = tree(root / "whole") if layout == "tree" else None
     out = tmp_path / "out"
     ends, told = attacked(arguments(root, out, layout), max(1.0, seconds), number, seed)
+    attacks("runs ended at random moments by an interrupt, TERM or KILL, then resumed", len(ends))
     # Before the command's first line and behind its last, an interrupt ends it as any program.
     allowed = {130, -number} if number == signal.SIGINT else {-number}
     finished = {3}  # before the signal came; one picture is broken
@@ -123,7 +124,7 @@ def before_fathom(told: str) -> bool:
     return "init_import_site" in told or "Could not import runpy" in told
 
 
-def test_from_the_first_millisecond(photos, tmp_path):
+def test_from_the_first_millisecond(photos, tmp_path, attacks):
     """Real starts of the command: before its own first line, an interrupt ends Python as it ends any program."""
     root, _ = photos
     seed = random.SystemRandom().randrange(2**32)
@@ -135,6 +136,7 @@ def test_from_the_first_millisecond(photos, tmp_path):
         started.send_signal(signal.SIGINT)
         struck = time.monotonic()
         _, told = started.communicate(timeout=20)
+        attacks("starts of the command, interrupted")
         assert time.monotonic() - struck <= WITHIN, seed
         assert started.returncode in (130, 3, -signal.SIGINT) or before_fathom(told), (seed, told)
         if started.returncode == 130:

@@ -241,7 +241,12 @@ class Instances(Signal):
             raise SignalError(f"the size of instances must be (height, width) in whole pixels, got {got}.")
         if self.size[0] * self.size[1] > _MOST_PIXELS:
             raise SignalError(f"the size of instances is {self.size[1]}x{self.size[0]}: more than a picture can have.")
-        object.__setattr__(self, "things", tuple(tuple(picture) for picture in self.things))
+        try:
+            object.__setattr__(self, "things", tuple(tuple(picture) for picture in self.things))
+        except TypeError:
+            raise SignalError(
+                f"the things of instances must be a tuple of them for every picture, got {self.things!r:.200}."
+            ) from None
         if not self.things:
             raise SignalError("instances need a tuple of things for every picture, got none: an empty picture is ().")
         for i, picture in enumerate(self.things):

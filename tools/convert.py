@@ -498,7 +498,11 @@ def _fit(depth: Depth, points: Points) -> tuple[Depth, Fit]:
         raise SignalError("an ordinal depth gives order only: no fit makes metres of it. Use an affine estimator.")
     count, height, width = depth.values.shape
     scaled = depth.kind == "scale_inverse"
-    if len(points) < 2 - scaled or any(len(p) != 3 for p in points):
+    try:
+        points = [(float(x), float(y), float(metres)) for x, y, metres in points]
+    except (TypeError, ValueError, OverflowError):
+        raise SettingError(f"points are (x, y, metres) each, got {points!r:.200}.") from None
+    if len(points) < 2 - scaled:
         least = "one point" if scaled else "two points"
         raise SettingError(f"at least {least} (x, y, metres) are needed, got {[list(p) for p in points]}.")
     for x, y, metres in points:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..signals.opencv import opencv
-from .pixels import check_range
+from .pixels import check_range, check_whole
 
 Draw = Callable[[Any], Any]
 _SCALES = tuple(k / 10 for k in range(2, 11))
@@ -66,7 +66,7 @@ def scribble(levels: Any) -> Any:
 def binary(levels: Any, threshold: int = 100) -> Any:
     """White where the grey is above `threshold`; 0 and 255 stand for Otsu's threshold."""
     cv2 = opencv("Binary lines")
-    check_range("threshold", threshold, 0, 255)
+    check_whole("threshold", threshold, 0, 255)
     grey = cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY)
     how = cv2.THRESH_BINARY + (cv2.THRESH_OTSU if threshold in (0, 255) else 0)
     return cv2.threshold(grey, threshold, 255, how)[1]
@@ -78,7 +78,7 @@ def xdog(levels: Any, threshold: int = 32) -> Any:
     import numpy as np
 
     cv2 = opencv("XDoG")
-    check_range("threshold", threshold, 0, 255)
+    check_whole("threshold", threshold, 0, 255)
     colours = levels.astype(np.float32)
     near, far = (cv2.GaussianBlur(colours, (0, 0), sigma) for sigma in (0.5, 5.0))
     # 255 minus the difference is cut to a whole number, so a difference counts from its next whole number.
@@ -92,6 +92,8 @@ def pyramid_canny(levels: Any, low: int = 64, high: int = 128) -> Any:
     import numpy as np
 
     cv2 = opencv("Canny")
+    for name, value in (("low", low), ("high", high)):
+        check_whole(name, value, 0, 255)
     height, width = levels.shape[:2]
     together: Any = None
     for scale in _SCALES:

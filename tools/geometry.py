@@ -20,6 +20,7 @@ from ..signals import Depth, Normals
 from ..signals.depth import focal_of_view
 from ..signals.field import check_shape
 from ..signals.normals import unit_vectors
+from .pixels import check_range, check_whole
 from .plane_fit import fit_planes
 
 
@@ -283,10 +284,8 @@ def _colours(image: Tensor | None, depth: Depth) -> Tensor | None:
 
 
 def _check_grid(step: int, edge: float) -> None:
-    if step < 1:
-        raise SettingError(f"step must be at least 1 pixel, got {step}.")
-    if edge < 0:
-        raise SettingError(f"edge must be a share of the distance, at least 0, got {edge}.")
+    check_whole("step", step, 1)
+    check_range("edge", edge, 0, 1e9)
 
 
 def _nothing(depth: Depth, index: int) -> str:

@@ -15,7 +15,7 @@ from ..annotator.pictures import as_pixels
 from ..errors import SettingError, SignalError
 from ..signals import Depth
 from ..signals.instances import Instances, Runs, Thing, colours, iou
-from .pixels import check_choice, check_range, each_picture, nth_depth
+from .pixels import check_choice, check_range, check_whole, each_picture, nth_depth
 from .regions import Region, Statistic, check_measure, eroded, mask_at, measure, same_pictures
 
 By = Literal["depth", "size", "score", "left to right", "point"]
@@ -33,7 +33,7 @@ def select(instances: Instances, names: str = "", score: float = 0.0, least: flo
     """
     check_range("score", score, 0, 1)
     check_range("least", least, 0, 1)
-    check_range("most", most, 0)
+    check_whole("most", most, 0)
     places = instances.called(names) if names.strip() else [range(len(picture)) for picture in instances.things]
     pixels = instances.size[0] * instances.size[1]
     pictures = []

@@ -13,7 +13,7 @@ from ..signals import Depth
 from ..signals.lines import Lines
 from ..signals.opencv import opencv
 from .depth_field import Space, depth_field
-from .pixels import check_range
+from .pixels import check_whole
 
 
 def lines_by_depth(
@@ -35,7 +35,7 @@ def lines_by_depth(
     Raises SignalError when there is not one depth for each drawing, SettingError for a value out of range.
     """
     for name, value, most in (("thick", thick, 64), ("reach", reach, 64)):
-        check_range(name, value, 0, most)
+        check_whole(name, value, 0, most)
     if len(depth) not in (1, len(lines)):
         raise SignalError(
             f"there are {len(lines)} drawings and {len(depth)} depths: give one for each, or one for all."
@@ -92,7 +92,8 @@ def content_shuffle(picture: Tensor, seed: int = 0, cell: int = 256) -> Tensor:
     import numpy as np
 
     cv2 = opencv("Shuffling a picture")
-    check_range("cell", cell, 1, 16384)
+    check_whole("seed", seed, -(2**63), 2**64 - 1)
+    check_whole("cell", cell, 1, 16384)
     levels = (picture.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     height, width = levels.shape[:2]
     random = np.random.RandomState(seed % 2**32)

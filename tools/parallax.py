@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import SettingError, SignalError
 from ..signals import Depth
 from ..signals.field import check_shape
+from .pixels import check_whole
 
 PATHS = ("swing", "circle", "rise", "dolly", "vertigo")
 _COVERED = 0.25  # share of a pixel that splats must cover before it counts as seen
@@ -28,8 +29,7 @@ def camera_path(path: str, frames: int, loop: bool = True) -> Tensor:
     """
     if path not in PATHS:
         raise SettingError(f"the path must be one of {', '.join(PATHS)}, got {path!r}.")
-    if frames < 1:
-        raise SettingError(f"there must be at least 1 frame, got {frames}.")
+    check_whole("frames", frames, 1, 100_000)
     share = torch.arange(frames) / (frames if loop else max(frames - 1, 1))
     to_and_fro = torch.sin(math.tau * share) if loop else 2 * share - 1
     forward = (1 - torch.cos(math.tau * share)) / 2 if loop else share

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import operator
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -122,16 +124,30 @@ def colour(given: Colour) -> tuple[float, float, float]:
         if re.fullmatch(r"[0-9a-fA-F]{6}", digits):
             red, green, blue = bytes.fromhex(digits)
             return red / 255, green / 255, blue / 255
-    elif len(given) == 3 and all(0 <= float(c) <= 1 for c in given):
-        return float(given[0]), float(given[1]), float(given[2])
-    raise SettingError(f'a colour must be written "#rrggbb" or be three numbers in 0..1, got {given!r}.')
+    else:
+        with suppress(TypeError, ValueError, OverflowError):
+            red, green, blue = (float(part) for part in given)
+            if all(0 <= part <= 1 for part in (red, green, blue)):
+                return red, green, blue
+    raise SettingError(f'a colour must be written "#rrggbb" or be three numbers in 0..1, got {given!r:.200}.')
 
 
 def check_range(name: str, value: float, least: float, most: float = float("inf")) -> None:
     """Raise SettingError unless `value` is a number in least..most."""
-    if not isinstance(value, (int, float)) or not least <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
         span = f"in {least:g}..{most:g}" if most != float("inf") else f"{least:g} or more"
         raise SettingError(f"{name} must be a number {span}, got {value!r}.")
+
+
+def check_whole(name: str, value: int, least: int, most: int = 2**31 - 1) -> None:
+    """Raise SettingError unless `value` is a whole number in least..most."""
+    try:
+        fits = not isinstance(value, bool) and least <= operator.index(value) <= most
+    except TypeError:
+        fits = False
+    if not fits:
+        span = f"in {least}..{most}" if most != 2**31 - 1 else f"from {least} on"
+        raise SettingError(f"{name} must be a whole number {span}, got {value!r:.80}.")
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import SettingError
+from .pixels import check_whole
 
 RADII = (1, 2, 3, 5, 8, 12, 18, 27)
 LARGEST = 64
@@ -60,8 +60,8 @@ def fit_planes(
     A window fits when what is left over is no more than steps and noise explain, at this pixel too. It may lie to any
     side of the pixel and so need not cross an edge. Windows grow until the expected error is about two degrees.
     """
-    if radius is not None and not 0 <= radius <= LARGEST:
-        raise SettingError(f"radius must lie between 0 and {LARGEST} pixels, got {radius}.")
+    if radius is not None:
+        check_whole("radius", radius, 0, LARGEST)
     if radius == 0 or not bool(valid.any()):
         return across, down, inverse
     step = step_of(inverse, valid) if radius is None else None

@@ -20,6 +20,7 @@ from ..signals.instances import Instances
 from .pixels import (
     check_choice,
     check_range,
+    check_whole,
     each_picture,
     match_depth,
     match_mask,
@@ -165,7 +166,7 @@ def check_measure(statistic: str, percentile: float, erode: int | None) -> None:
     check_choice("statistic", statistic, get_args(Statistic))
     check_range("percentile", percentile, 0, 100)
     if erode is not None:
-        check_range("erode", erode, 0, 256)
+        check_whole("erode", erode, 0, 256)
 
 
 def _valid(depth: Depth) -> Tensor:
@@ -547,7 +548,7 @@ def refine_edges(
     Values stay within those of their neighbourhood. Pixels that are not valid take no part and stay so.
     """
     check_choice("method", method, get_args(Method))
-    check_range("radius", radius, 1, 64)
+    check_whole("radius", radius, 1, 64)
     check_range("sensitivity", sensitivity, 1e-4, 1)
     pixels = as_pixels(image)
     depth = match_depth(depth, pixels)

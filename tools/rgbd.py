@@ -15,6 +15,7 @@ from ..signals import Depth
 from ..signals.depth import depth_from_metres
 from ..signals.opencv import opencv
 from .intrinsics_files import with_camera
+from .pixels import check_whole
 
 # What scanner apps write for ARKit's confidence low, medium and high.
 _CONFIDENCE = ((0, 1, 2), (0, 54, 255), (0, 127, 255), (0, 128, 255))
@@ -49,8 +50,7 @@ def load_rgbd(
         raise SettingError(f"units_per_metre must be positive, got {units_per_metre}.")
     if max_range is not None and not max_range > 0:
         raise SettingError(f"max_range must be positive metres, got {max_range}.")
-    if fill < 0:
-        raise SettingError(f"fill must be at least 0 pixels, got {fill}.")
+    check_whole("fill", fill, 0)
     if focal is not None and intrinsics is not None:
         raise SettingError("give the focal length or a file of intrinsics, not both.")
     metres = _read_png16(path) / units_per_metre

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..errors import SettingError
 from ..signals import Depth, Normals
 from ..signals.normals import unit_vectors
+from .pixels import check_range
 
 # Sobel along x of inverse depth grows where the surface turns away to the left, so it is -x of our frame; along y
 # (rows run down) it grows on a floor, so it is +y. The annotator hands z, y, x to red, green, blue.
@@ -46,6 +47,7 @@ def sobel_normals(depth: Depth, a: float = 6.283185307179586, bg_threshold: floa
 
 def foreground(depth: Depth, bg_threshold: float) -> Tensor:
     """Where the depth, scaled to 0..1 per picture, is at least `bg_threshold`: float32 (B,H,W), 0 or 1."""
+    check_range("bg_threshold", bg_threshold, -1e9, 1e9)
     return (depth.unit_range() >= bg_threshold).float()
 
 

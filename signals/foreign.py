@@ -63,6 +63,8 @@ def read_numbers(path: str | Path, channel: str = "", reading: Reading = "plain"
     """
     path = Path(path)
     read = _READERS.get(path.suffix.lower())
+    if read is None and is_lzfse(path):
+        raise SignalError(f"{path.name} {LZFSE}")
     if read is None:
         raise SettingError(f"{path.name}: the suffix must be one of {', '.join(SUFFIXES)}.")
     if reading not in ("plain", "SUN RGB-D"):
@@ -85,6 +87,21 @@ def read_numbers(path: str | Path, channel: str = "", reading: Reading = "plain"
             RuntimeError, struct.error, zlib.error, zipfile.BadZipFile, tokenize.TokenError) as error:  # fmt: skip
         raise SignalError(f"{path.name} is truncated, damaged or not a depth file: {str(error)[:200]}.") from error
     return _turned(found, path.name) if reading == "SUN RGB-D" else found
+
+
+LZFSE = (
+    "is compressed by Apple's LZFSE, as Record3D's own .depth and .conf files are, which Fathom does not read: let the "
+    "app export EXR or PNG."
+)
+
+
+def is_lzfse(path: Path) -> bool:
+    """Whether a file begins as Apple's LZFSE does (github.com/lzfse/lzfse, src/lzfse_internal.h)."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in (b"bvx-", b"bvx1", b"bvx2", b"bvxn")
+    except OSError:
+        return False
 
 
 def without_marks(numbers: Numbers, meaning: str, name: str) -> tuple[Tensor, Tensor]:
@@ -263,25 +280,41 @@ def _tiff(data: bytes, channel: str) -> Numbers:
 def _pfm(data: bytes, channel: str) -> Numbers:
     """http://netpbm.sourceforge.net/doc/pfm.html: rows from the bottom up; the sign of the scale is the byte order."""
     _no_channel(channel, "PFM")
-    head = re.match(rb"P([fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+0-9.eE]{1,30})\s", data[:200])
+    head = _header(
+        data,
+        rb"P([fF])",
+        rb"(\d{1,9})",
+        rb"(\d{1,9})",
+        rb"([-+]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][-+]?\d{1,3})?)",
+    )
     if not head:
         raise SignalError("it does not begin as a PFM file does.")
     width, height, scale = int(head[2]), int(head[3]), float(head[4])
     colours = 3 if head[1] == b"F" else 1
     _check_size("PFM", width, height)
-    size = width * height * colours * 4
-    if len(data) - head.end() < size:
-        raise SignalError("the PFM file is truncated.")
-    array = np.frombuffer(data, "<f4" if scale < 0 else ">f4", width * height * colours, head.end())
+    start = _after(head, data, width * height * colours * 4, "PFM")
+    array = np.frombuffer(data, "<f4" if scale < 0 else ">f4", width * height * colours, start)
     return Numbers(_tensor(_grey(array.reshape(height, width, colours)[::-1], 1.0, "PFM"))[None], None, 32, False)
+
+
+def _header(data: bytes, *words: bytes) -> re.Match[bytes] | None:
+    """The words that a file of the Netpbm family begins with, parted by white space and lines of comment."""
+    return re.match(rb"(?:\s|#[^\n]*\n)+".join(words) + rb"\s", data[:4096])
+
+
+def _after(head: re.Match[bytes], data: bytes, size: int, what: str) -> int:
+    """Where the numbers begin. One white space parts them from the header: of two that a program on Windows wrote for
+    one, the second is no number where the file's length says so."""
+    left = len(data) - head.end()
+    if left < size:
+        raise SignalError(f"the {what} file is truncated.")
+    return head.end() + (left == size + 1 and data[head.end() - 1 : head.end() + 1] == b"\r\n")
 
 
 def _pgm(data: bytes, channel: str) -> Numbers:
     """http://netpbm.sourceforge.net/doc/pgm.html, the binary kind: 16-bit numbers have the upper byte first."""
     _no_channel(channel, "PGM")
-    head = re.match(
-        rb"P5\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s", data[:4096]
-    )
+    head = _header(data, rb"P5", rb"(\d{1,9})", rb"(\d{1,9})", rb"(\d{1,9})")
     if not head:
         raise SignalError("it does not begin as a binary PGM file does.")
     width, height, most = int(head[1]), int(head[2]), int(head[3])
@@ -289,9 +322,8 @@ def _pgm(data: bytes, channel: str) -> Numbers:
     if not 0 < most < 65536:
         raise SignalError(f"the PGM file tells {most} as its greatest number.")
     kind = np.dtype(">u2" if most > 255 else "u1")
-    if len(data) - head.end() < width * height * kind.itemsize:
-        raise SignalError("the PGM file is truncated.")
-    array = np.frombuffer(data, kind, width * height, head.end()).reshape(height, width)
+    start = _after(head, data, width * height * kind.itemsize, "PGM")
+    array = np.frombuffer(data, kind, width * height, start).reshape(height, width)
     return Numbers(_tensor(array)[None], None, kind.itemsize * 8, True)
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 import struct
 import sys
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -126,8 +127,29 @@ def test_tiff_pages_are_asked_for(tmp_path: Path) -> None:
 def test_pfm(tmp_path: Path, order: str, colours: int) -> None:
     scale, magic = ("-1.0" if order == "<" else "1"), "Pf" if colours == 1 else "PF"
     rows = np.repeat(METRES[::-1, :, None], colours, 2).astype(order + "f4")
-    (tmp_path / "d.pfm").write_bytes(f"{magic}\n20 12\n{scale}\n".encode() + rows.tobytes())
+    for head in (f"{magic}\n20 12\n{scale}\n", f"{magic} 20\t12 {scale} ", f"{magic}\r\n20 12\r\n{scale}\r\n"):
+        (tmp_path / "d.pfm").write_bytes(head.encode() + rows.tobytes())
+        assert np.allclose(metres(tmp_path / "d.pfm")[0], METRES)
+    (tmp_path / "d.pfm").write_bytes(f"{magic}\n# by a renderer\n20 12\n# metres\n{scale}\n".encode() + rows.tobytes())
     assert np.allclose(metres(tmp_path / "d.pfm")[0], METRES)
+
+
+@pytest.mark.parametrize("scale", ["1e5e", "--1", "nan", "inf", "", ".", "e", "1" * 400])
+def test_a_pfm_whose_scale_is_no_number(tmp_path: Path, scale: str) -> None:
+    (tmp_path / "d.pfm").write_bytes(f"Pf\n20 12\n{scale}\n".encode() + METRES.tobytes())
+    with pytest.raises(SignalError, match="does not begin as a PFM"):
+        metres(tmp_path / "d.pfm")
+
+
+@pytest.mark.parametrize("suffix", ["pfm", "pgm"])
+@pytest.mark.parametrize("filling", [b" ", b"#", b"#\n", b" #\n"])
+def test_a_header_of_nothing_takes_no_time(tmp_path: Path, suffix: str, filling: bytes) -> None:
+    start = {"pfm": b"Pf", "pgm": b"P5"}[suffix]
+    (tmp_path / f"d.{suffix}").write_bytes(start + filling * (1_000_000 // len(filling)))
+    started = time.monotonic()
+    with pytest.raises(SignalError, match="does not begin"):
+        metres(tmp_path / f"d.{suffix}")
+    assert time.monotonic() - started < 2
 
 
 @pytest.mark.parametrize("most", [255, 65535])

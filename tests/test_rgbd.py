@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fathom import Depth, PictureError, SettingError
+from fathom import Depth, PictureError, SettingError, SignalError
 from fathom.tools import intrinsics_files, rgbd
+from fathom.tools.convert import depth_from_file
 
 # ------------------------------------------------------------------------------ depth cameras
 
@@ -272,3 +273,17 @@ def test_geometry_runs_again_when_the_camera_in_a_file_changes(comfy_folders):
         path.write_text('{"fx": 600, "fy": 500, "cx": 4, "cy": 4}')
         assert node.IS_CHANGED(intrinsics="K.json") != first
         assert node.IS_CHANGED() == node.IS_CHANGED(intrinsics=None) == ""
+
+
+@pytest.mark.parametrize("magic", [b"bvx-", b"bvx1", b"bvx2", b"bvxn"])
+def test_record3ds_own_files_are_refused_by_name(tmp_path, magic):
+    depth = tmp_path / "0.png"
+    Image.fromarray(np.full((4, 4), 1000, np.uint16)).save(depth)
+    (tmp_path / "0.conf").write_bytes(magic + bytes(40))
+    (tmp_path / "0.depth").write_bytes(magic + bytes(40))
+    with pytest.raises(PictureError, match="0.conf is compressed by Apple's LZFSE.*export EXR or PNG"):
+        rgbd.load_rgbd(depth, confidence=tmp_path / "0.conf")
+    with pytest.raises(PictureError, match="0.depth is compressed"):
+        rgbd.load_rgbd(tmp_path / "0.depth")
+    with pytest.raises(SignalError, match="0.depth is compressed"):
+        depth_from_file(tmp_path / "0.depth", "metric")

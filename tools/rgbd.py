@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import PictureError, SettingError
 from ..signals import Depth
 from ..signals.depth import depth_from_metres
+from ..signals.foreign import LZFSE, is_lzfse
 from ..signals.opencv import opencv
 from .intrinsics_files import with_camera
 from .pixels import check_whole
@@ -124,6 +125,8 @@ def _open(path: Path, deep: bool = False) -> Any:
     except PictureError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if is_lzfse(path):
+            raise PictureError(f"{path.name} {LZFSE}") from error
         raise PictureError(f"{path.name} cannot be read as PNG ({error}): it is damaged or of another type.") from error
 
 

@@ -33,6 +33,7 @@ class Own:
 def tables(monkeypatch):
     """ComfyUI's tables with a server beside them: {id: class}, {id: display name}, and what is asked of the server."""
     classes = {ZOE: Theirs, "BAE-NormalMapPreprocessor": Another, AIO: Theirs, "FathomEstimateDepth": Own}
+    classes |= {"HEDPreprocessor": Theirs, "OpenposePreprocessor": Theirs}
     names = {ZOE: "Zoe Depth Map"}
     asked = []
     queue = types.SimpleNamespace(
@@ -61,6 +62,7 @@ def test_fathom_answers_while_the_setting_is_on(tables, monkeypatch, caplog):
     assert node.DESCRIPTION.startswith("Answered by Fathom in place of comfyui_controlnet_aux")
     assert node.RELATIVE_PYTHON_MODULE == "custom_nodes.fathom" and names[ZOE] == "Zoe Depth Map (Fathom)"
     assert classes["BAE-NormalMapPreprocessor"] is Another and classes[AIO] is Theirs
+    assert classes["HEDPreprocessor"] is Theirs is classes["OpenposePreprocessor"], "lines and poses stay the pack's"
     assert [r.getMessage() for r in caplog.records] == [f"Fathom answers in place of comfyui_controlnet_aux for {ZOE}"]
     monkeypatch.setenv("FATHOM_ANSWER_FOR_AUX", "0")
     for _ in range(3):

@@ -188,7 +188,8 @@ class UniFormer(_Segment):
     ID = "uniformer-ade20k"
 
 
-PREPROCESSORS: dict[str, type[DropIn]] = {
+# Depth, normals and regions: what the setting may take over while the pack itself is there.
+MAPS: dict[str, type[DropIn]] = {
     "MiDaS-DepthMapPreprocessor": MiDaSDepth,
     "MiDaS-NormalMapPreprocessor": MiDaSNormal,
     "DepthAnythingPreprocessor": DepthAnything,
@@ -200,8 +201,8 @@ PREPROCESSORS: dict[str, type[DropIn]] = {
     "UniFormer-SemSegPreprocessor": UniFormer,
     "SemSegPreprocessor": UniFormer,
     "LeReS-DepthMapPreprocessor": LeReS,
-    **lines.PREPROCESSORS,
 }
+PREPROCESSORS: dict[str, type[DropIn]] = {**MAPS, **lines.PREPROCESSORS}
 FORKS: dict[str, type[DropIn]] = {"Metric_DepthAnythingV2Preprocessor": DepthAnythingV2Metric}
 _CHOICES = ["none", *PREPROCESSORS]
 # These ids stay unregistered, so that ComfyUI and its Manager name the pack that is missing; where a graph gives the

@@ -10,7 +10,7 @@ from typing import Any
 from ...annotator import host
 from ...annotator.host import registry
 from .base import DropIn
-from .controlnet_aux import PREPROCESSORS
+from .controlnet_aux import MAPS
 from .replacements import rename
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def sync() -> None:
 def take(classes: dict[str, type], names: dict[str, str]) -> list[str]:
     """Put Fathom's nodes in place of comfyui_controlnet_aux's. Returns the ids that changed hands."""
     taken = []
-    for id, node in PREPROCESSORS.items():
+    for id, node in MAPS.items():
         held = classes.get(id)
         if held is None or issubclass(held, DropIn) or not _of_the_pack(held):
             continue

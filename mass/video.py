@@ -42,8 +42,14 @@ def _open(path: str) -> Any:
         raise PictureError(f"is not a video that FFmpeg can read: {error.strerror}") from error
 
 
+def _is_cover(stream: Any) -> bool:
+    """Whether a stream is the picture of a cover. PyAV's flags are whole numbers since 15 alone."""
+    flags = stream.disposition
+    return bool(getattr(flags, "value", flags) & 0x400)
+
+
 def _stream(container: Any) -> Any:
-    stream = next((s for s in container.streams.video if not s.disposition & 0x400), None)  # not a cover picture
+    stream = next((s for s in container.streams.video if not _is_cover(s)), None)
     if stream is None:
         raise PictureError("holds no video stream")
     stream.thread_type = "AUTO"

@@ -288,6 +288,32 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         return tensors, (stored.metadata() or {}).get(KEY)
 
 
+_KINDS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+def tensors_of(data: bytes) -> dict[str, Tensor]:
+    """The tensors in the bytes of a safetensors file. The library's own `load` fails on empty ones before 0.5."""
+    from safetensors import deserialize
+
+    made = {}
+    for name, held in deserialize(data):
+        kind, bytes_of = _KINDS[held["dtype"]], held["data"]
+        flat = torch.frombuffer(bytes_of, dtype=kind) if len(bytes_of) else torch.empty(0, dtype=kind)
+        made[name] = flat.reshape(held["shape"])
+    return made
+
+
 def read_plane(path: Path) -> tuple[Tensor, int, str | None]:
     """The bare numbers of a PNG: float32 (H,W), or (H,W,3) of a colour; bits per number; Fathom's text.
 

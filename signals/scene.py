@@ -144,10 +144,8 @@ class Scene:
         data = stored(SIGNALS)
         if not matches(manifest, SIGNALS, data):
             raise SignalError(f"{name}: {SIGNALS} is not as it was written.")
-        from safetensors.torch import load
-
         with codec.reading(Path(name) / MANIFEST):
-            tensors = load(data)
+            tensors = codec.tensors_of(data)
             slots = {
                 slot: kinds()[words[codec.KEY]].unpack(words, _within(tensors, slot))
                 for slot, words in manifest["signals"].items()

@@ -196,7 +196,7 @@ def test_masks_are_those_of_cores_own_nodes(tmp_path: Path) -> None:
         cwd=tmp_path,
         check=False,
     )
-    if "ModuleNotFoundError" in ran.stderr:
+    if "ModuleNotFoundError" in ran.stderr or "PackageNotFoundError" in ran.stderr:
         pytest.skip(f"this checkout's requirements are not installed: {ran.stderr.strip().splitlines()[-1]}")
     assert ran.returncode == 0, ran.stderr
     theirs = torch.load(tmp_path / "given.pt", weights_only=True)

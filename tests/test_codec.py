@@ -291,3 +291,17 @@ def test_what_goes_wrong_while_reading_is_told_by_its_kind(tmp_path: Path) -> No
         with pytest.raises(FathomError, match=words) as told:
             read(error)
         assert type(told.value) is kind
+
+
+def test_tensors_of_every_kind_come_back_from_bytes_the_empty_ones_too():
+    """safetensors before 0.5 cannot load an empty tensor: a scene with nobody in it could not be opened."""
+    from safetensors.torch import load, save
+
+    kinds = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16]
+    kinds += [torch.int8, torch.uint8, torch.bool]
+    full = {str(kind): torch.arange(6).reshape(2, 3).to(kind) for kind in kinds}
+    empty = {f"no {kind}": torch.empty(0, 4, dtype=kind) for kind in kinds}
+    made = codec.tensors_of(save({**full, **empty}))
+    assert all(torch.equal(made[name], tensor) and made[name].dtype == tensor.dtype for name, tensor in full.items())
+    assert all(made[n].shape == (0, 4) and made[n].dtype == t.dtype for n, t in empty.items())
+    assert {n: t.shape for n, t in load(save(full)).items()} == {n: made[n].shape for n in full}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import random
 import sys
+import types
 from fractions import Fraction
 
 import av
@@ -162,3 +164,12 @@ def test_two_videos_of_one_name_are_refused_as_videos_only(tmp_path):
     with pytest.raises(fathom.SettingError, match="would both be written as x"):
         annotate(tmp_path / "in", tmp_path / "out", video="video", format="png")
     assert annotate(tmp_path / "in", tmp_path / "out", format="png").done == 6
+
+
+@pytest.mark.parametrize("flags", [0x400, enum.Flag("Old", {"default": 1, "attached_pic": 0x400}).attached_pic])
+def test_a_cover_is_known_by_its_flag_in_every_pyav(flags):
+    """A whole number since PyAV 15, a flag without arithmetic before."""
+    plain = type(flags)(1)  # a default stream
+    streams = [types.SimpleNamespace(disposition=flags), types.SimpleNamespace(disposition=plain)]
+    container = types.SimpleNamespace(streams=types.SimpleNamespace(video=streams))
+    assert video._stream(container) is streams[1]

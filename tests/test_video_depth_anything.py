@@ -118,7 +118,7 @@ def test_a_batch_is_one_film_and_a_stream_gives_the_same(frames: int, tiny_annot
     parts = [signals["depth"] for frame in film.split(1) for signals in stream.push(frame)]
     parts += [signals["depth"] for signals in stream.flush()]
     # One frame at a time instead of four: sums in another order.
-    torch.testing.assert_close(torch.cat([part.values for part in parts]), whole.values, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(torch.cat([part.values for part in parts]), whole.values, rtol=1e-3, atol=3e-4)
 
 
 def test_a_stream_looks_ahead_fewer_frames_than_a_window(tiny_annotator: Any) -> None:

@@ -43,7 +43,7 @@ def _open(path: str) -> Any:
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether a stream is the picture of a cover. PyAV's flags are whole numbers since 15 alone."""
+    """Whether a stream is the picture of a cover. In PyAV up to 16 at least its flags are no whole numbers."""
     flags = stream.disposition
     return bool(getattr(flags, "value", flags) & 0x400)
 

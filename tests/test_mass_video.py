@@ -168,7 +168,7 @@ def test_two_videos_of_one_name_are_refused_as_videos_only(tmp_path):
 
 @pytest.mark.parametrize("flags", [0x400, enum.Flag("Old", {"default": 1, "attached_pic": 0x400}).attached_pic])
 def test_a_cover_is_known_by_its_flag_in_every_pyav(flags):
-    """A whole number since PyAV 15, a flag without arithmetic before."""
+    """A flag without arithmetic in PyAV 14 to 16 at least, a whole number in 18."""
     plain = type(flags)(1)  # a default stream
     streams = [types.SimpleNamespace(disposition=flags), types.SimpleNamespace(disposition=plain)]
     container = types.SimpleNamespace(streams=types.SimpleNamespace(video=streams))

@@ -972,7 +972,8 @@ def test_prefixes_in_any_order(tmp_path, prefix):
     [
         (lambda t: t.to_sparse(), "0.weight is a sparse tensor"),
         (lambda t: t.to_sparse_csr(), "0.weight is a sparse tensor"),
-        (lambda t: torch.nested.nested_tensor([t, t[:2]]), "0.weight is a nested tensor"),
+        # torch since 2.15 does not rebuild one from a file at all.
+        (lambda t: torch.nested.nested_tensor([t, t[:2]]), "0.weight is a nested tensor|_rebuild_nested_tensor"),
         (lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "0.weight is a quantised tensor"),
         (lambda t: t.to("meta"), "0.weight was saved without its values"),
     ],

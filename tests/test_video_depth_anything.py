@@ -117,8 +117,8 @@ def test_a_batch_is_one_film_and_a_stream_gives_the_same(frames: int, tiny_annot
     stream = tiny.film(40, 56, 20)
     parts = [signals["depth"] for frame in film.split(1) for signals in stream.push(frame)]
     parts += [signals["depth"] for signals in stream.flush()]
-    # One frame at a time instead of four: sums in another order.
-    torch.testing.assert_close(torch.cat([part.values for part in parts]), whole.values, rtol=1e-3, atol=3e-4)
+    # One frame at a time instead of four: sums in another order, up to 1.4e-4 apart (torch 2.6).
+    torch.testing.assert_close(torch.cat([part.values for part in parts]), whole.values, rtol=1e-3, atol=2e-4)
 
 
 def test_a_stream_looks_ahead_fewer_frames_than_a_window(tiny_annotator: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..signals.opencv import opencv
-from .pixels import check_range, check_whole
+from .pixels import check_range, check_whole, whole_levels
 
 Draw = Callable[[Any], Any]
 _SCALES = tuple(k / 10 for k in range(2, 11))
@@ -28,7 +28,7 @@ def drawn(picture: Tensor, size: tuple[int, int], draw: Draw, enlarge: Literal["
     import numpy as np
 
     cv2 = opencv("Drawing a picture")
-    levels = (picture.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    levels = whole_levels(picture)
     height, width = size
     grows = height > levels.shape[0] and enlarge == "cubic"
     way = cv2.INTER_CUBIC if grows else cv2.INTER_AREA

@@ -13,7 +13,7 @@ from ..signals import Depth
 from ..signals.lines import Lines
 from ..signals.opencv import opencv
 from .depth_field import Space, depth_field
-from .pixels import check_whole
+from .pixels import check_whole, whole_levels
 
 
 def lines_by_depth(
@@ -94,7 +94,7 @@ def content_shuffle(picture: Tensor, seed: int = 0, cell: int = 256) -> Tensor:
     cv2 = opencv("Shuffling a picture")
     check_whole("seed", seed, -(2**63), 2**64 - 1)
     check_whole("cell", cell, 1, 16384)
-    levels = (picture.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    levels = whole_levels(picture)
     height, width = levels.shape[:2]
     random = np.random.RandomState(seed % 2**32)
     columns = _waves(cv2, random, height, width, cell) * float(width - 1)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -113,6 +114,11 @@ def to_srgb(light: Tensor) -> Tensor:
     """Light in 0..1 as sRGB values; more is clamped."""
     light = light.clamp(0, 1)
     return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp_min(1e-9) ** (1 / 2.4) - 0.055)
+
+
+def whole_levels(picture: Tensor) -> Any:
+    """A picture in 0..1 as OpenCV takes it: uint8 array of the same shape, rounded."""
+    return (picture.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
 
 
 def colour(given: Colour) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fathom
+from fathom.nodes.preset import PRESETS
 
 FOLDER = Path(__file__).parents[1] / "example_workflows"
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMPOSITOR")
@@ -92,6 +93,66 @@ CORE: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str, Any]], list[tu
         [("x", "INT", 0), ("y", "INT", 0), ("resize_source", "BOOLEAN", False)],
         [("IMAGE", "IMAGE")],
     ),
+    "ImageScale": (
+        [("image", "IMAGE")],
+        [
+            ("upscale_method", "COMBO", "lanczos"),
+            ("width", "INT", 1024),
+            ("height", "INT", 0),
+            ("crop", "COMBO", "disabled"),
+        ],
+        [("IMAGE", "IMAGE")],
+    ),
+    "GetImageSize": ([("image", "IMAGE")], [], [("width", "INT"), ("height", "INT"), ("batch_size", "INT")]),
+    "EmptySD3LatentImage": (
+        [],
+        [("width", "INT", 1024), ("height", "INT", 1024), ("batch_size", "INT", 1)],
+        [("LATENT", "LATENT")],
+    ),
+    "UNETLoader": (
+        [],
+        [("unet_name", "COMBO", ""), ("weight_dtype", "COMBO", "default")],
+        [("MODEL", "MODEL")],
+    ),
+    "LoraLoaderModelOnly": (
+        [("model", "MODEL")],
+        [("lora_name", "COMBO", ""), ("strength_model", "FLOAT", 1.0)],
+        [("MODEL", "MODEL")],
+    ),
+    "CLIPLoader": (
+        [],
+        [("clip_name", "COMBO", ""), ("type", "COMBO", ""), ("device", "COMBO", "default")],
+        [("CLIP", "CLIP")],
+    ),
+    "DualCLIPLoader": (
+        [],
+        [
+            ("clip_name1", "COMBO", ""),
+            ("clip_name2", "COMBO", ""),
+            ("type", "COMBO", ""),
+            ("device", "COMBO", "default"),
+        ],
+        [("CLIP", "CLIP")],
+    ),
+    "VAELoader": ([], [("vae_name", "COMBO", "")], [("VAE", "VAE")]),
+    "FluxGuidance": (
+        [("conditioning", "CONDITIONING")],
+        [("guidance", "FLOAT", 10.0)],
+        [("CONDITIONING", "CONDITIONING")],
+    ),
+    "ConditioningZeroOut": ([("conditioning", "CONDITIONING")], [], [("CONDITIONING", "CONDITIONING")]),
+    "InstructPixToPixConditioning": (
+        [("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("vae", "VAE"), ("pixels", "IMAGE")],
+        [],
+        [("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("latent", "LATENT")],
+    ),
+    "ModelPatchLoader": ([], [("name", "COMBO", "")], [("MODEL_PATCH", "MODEL_PATCH")]),
+    "QwenImageDiffsynthControlnet": (
+        [("model", "MODEL"), ("model_patch", "MODEL_PATCH"), ("vae", "VAE"), ("image", "IMAGE"), ("mask", "MASK")],
+        [("strength", "FLOAT", 1.0)],
+        [("MODEL", "MODEL")],
+    ),
+    "ModelSamplingAuraFlow": ([("model", "MODEL")], [("shift", "FLOAT", 3.0)], [("MODEL", "MODEL")]),
     "ImageCompositor": (
         [("layers", "LAYERS")],
         [("compositor", "COMPOSITOR", {})],
@@ -101,6 +162,14 @@ CORE: dict[str, tuple[list[tuple[str, str]], list[tuple[str, str, Any]], list[tu
 SEEN = ("PreviewImage", "SaveImage", "LoadImage", "LoadVideo", "SaveWEBM")
 SD15 = "https://huggingface.co/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
 CONTROLNETS = "https://huggingface.co/comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
+SDXL = "https://huggingface.co/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/"
+SDXL_DEPTH = "https://huggingface.co/diffusers/controlnet-depth-sdxl-1.0/resolve/main/"
+FLUX = "https://huggingface.co/Comfy-Org/flux1-dev/resolve/main/"
+FLUX_TEXT = "https://huggingface.co/comfyanonymous/flux_text_encoders/resolve/main/"
+QWEN = "https://huggingface.co/Comfy-Org/Qwen-Image_ComfyUI/resolve/main/split_files/"
+QWEN_CONTROL = "https://huggingface.co/Comfy-Org/Qwen-Image-DiffSynth-ControlNets/resolve/main/split_files/"
+Z_IMAGE = "https://huggingface.co/Comfy-Org/z_image_turbo/resolve/main/split_files/"
+Z_CONTROL = "https://huggingface.co/alibaba-pai/Z-Image-Turbo-Fun-Controlnet-Union/resolve/main/"
 
 
 def model(name: str, folder: str, directory: str) -> dict[str, str]:
@@ -145,7 +214,7 @@ class Graph:
         self._open: list[int] = []
         self.about = about
 
-    def add(self, type: str, *, title: str = "", models: Sequence[Mapping[str, str]] = (), **given: Any) -> Any:
+    def add(self, type: str, /, *, title: str = "", models: Sequence[Mapping[str, str]] = (), **given: Any) -> Any:
         """Add a node. given: an input by name, a widget's value or the output of another node: `node["image"]`.
 
         models: what the front end offers to download for it; unset = the weights of the estimator that is given.
@@ -273,11 +342,21 @@ def show_mask(graph: Graph, mask: Any, title: str) -> None:
 
 def diffusion(graph: Graph, image: Any, controlnet: str, prompt: str) -> None:
     """The diffusion part: Stable Diffusion 1.5 and a ControlNet over the conditioning picture."""
-    checkpoint = "v1-5-pruned-emaonly-fp16.safetensors"
-    base = graph.add("CheckpointLoaderSimple", models=[model(checkpoint, SD15, "checkpoints")])
+    base = checkpoint(graph, "v1-5-pruned-emaonly-fp16.safetensors", SD15)
     control = graph.add(
         "ControlNetLoader", control_net_name=controlnet, models=[model(controlnet, CONTROLNETS, "controlnet")]
     )
+    with_controlnet(graph, base, control, image, prompt, graph.add("EmptyLatentImage")["LATENT"])
+    graph.group("Paint it anew (Stable Diffusion 1.5)", BLUE)
+
+
+def checkpoint(graph: Graph, name: str, folder: str) -> Any:
+    """A checkpoint of model, text encoder and VAE."""
+    return graph.add("CheckpointLoaderSimple", ckpt_name=name, models=[model(name, folder, "checkpoints")])
+
+
+def with_controlnet(graph: Graph, base: Any, control: Any, image: Any, prompt: str, empty: Any) -> None:
+    """A checkpoint and a ControlNet over the conditioning picture, to a saved picture."""
     good = graph.add("CLIPTextEncode", title="What to paint", clip=base["CLIP"], text=prompt)
     bad = graph.add("CLIPTextEncode", title="What to avoid", clip=base["CLIP"], text="blurry, low quality")
     both = graph.add(
@@ -288,17 +367,61 @@ def diffusion(graph: Graph, image: Any, controlnet: str, prompt: str) -> None:
         image=image,
         strength=0.9,
     )
-    empty = graph.add("EmptyLatentImage")
-    painted = graph.add(
-        "KSampler",
-        model=base["MODEL"],
-        positive=both["positive"],
-        negative=both["negative"],
-        latent_image=empty["LATENT"],
-    )
-    decoded = graph.add("VAEDecode", samples=painted["LATENT"], vae=base["VAE"])
+    paint(graph, base["MODEL"], both["positive"], both["negative"], empty, base["VAE"])
+
+
+def paint(graph: Graph, model: Any, good: Any, bad: Any, latent: Any, vae: Any, **settings: Any) -> None:
+    """From noise to a saved picture. settings: of the sampler."""
+    painted = graph.add("KSampler", model=model, positive=good, negative=bad, latent_image=latent, **settings)
+    decoded = graph.add("VAEDecode", samples=painted["LATENT"], vae=vae)
     graph.add("SaveImage", images=decoded["IMAGE"])
-    graph.group("Paint it anew (Stable Diffusion 1.5)", BLUE)
+
+
+def control_picture(graph: Graph, control_model: str, scaled: bool = True) -> Any:
+    """The picture that a control model was trained with. scaled: bring a photo of any size to what the model paints."""
+    photo = graph.add("LoadImage")
+    image = graph.add("ImageScale", image=photo["IMAGE"]) if scaled else photo
+    made = graph.add(
+        "FathomControlNetPreset",
+        image=image["IMAGE"],
+        control_model=control_model,
+        models=weights_of(PRESETS[control_model].estimator),
+    )
+    graph.add("PreviewImage", title="Depth map", images=made["image"])
+    graph.add("PreviewAny", title="Who says so", source=made["about"])
+    graph.group("The picture that the control model knows")
+    return made["image"]
+
+
+def sized(graph: Graph, type: str, image: Any) -> Any:
+    """An empty latent of a picture's size."""
+    size = graph.add("GetImageSize", image=image)
+    return graph.add(type, width=size["width"], height=size["height"])["LATENT"]
+
+
+def patched(graph: Graph, image: Any, prompt: str, files: Mapping[str, tuple[str, str]], kind: str) -> Any:
+    """A diffusion model with a patch that follows the control picture: (model, positive, VAE, text encoder).
+
+    files: (name, folder on the Hub) of "model", "text", "vae" and "patch". kind: of the text encoder.
+    """
+
+    def entry(part: str, directory: str) -> list[dict[str, str]]:
+        return [model(*files[part], directory)]
+
+    base = graph.add("UNETLoader", unet_name=files["model"][0], models=entry("model", "diffusion_models"))
+    clip = graph.add("CLIPLoader", clip_name=files["text"][0], type=kind, models=entry("text", "text_encoders"))
+    vae = graph.add("VAELoader", vae_name=files["vae"][0], models=entry("vae", "vae"))["VAE"]
+    patch = graph.add("ModelPatchLoader", name=files["patch"][0], models=entry("patch", "model_patches"))
+    shifted = graph.add("ModelSamplingAuraFlow", model=base["MODEL"], shift=3.1 if kind == "qwen_image" else 3.0)
+    followed = graph.add(
+        "QwenImageDiffsynthControlnet",
+        model=shifted["MODEL"],
+        model_patch=patch["MODEL_PATCH"],
+        vae=vae,
+        image=image,
+    )
+    good = graph.add("CLIPTextEncode", title="What to paint", clip=clip["CLIP"], text=prompt)
+    return followed["MODEL"], good["CONDITIONING"], vae, clip["CLIP"]
 
 
 def depth_controlnet() -> Graph:
@@ -314,6 +437,110 @@ def depth_controlnet() -> Graph:
     graph.add("PreviewImage", title="Depth map", images=depth["image"])
     graph.group("Depth of the picture")
     diffusion(graph, depth["image"], "control_v11f1p_sd15_depth_fp16.safetensors", "a cosy reading room, oil painting")
+    return graph
+
+
+def depth_on_sdxl() -> Graph:
+    """Depth to SDXL's depth ControlNet."""
+    graph = Graph(
+        "## Depth on SDXL\n\n1. Choose your picture in **Load Image**.\n2. Run. **ControlNet Preset** runs the "
+        "annotator that this ControlNet was trained with, MiDaS at 1024.\n3. Say what to paint in **What to "
+        "paint**.\n\nThe ControlNet's file has a name that others have too: if yours is elsewhere, choose it in **Load "
+        "ControlNet Model**."
+    )
+    image = control_picture(graph, "SDXL depth (diffusers)", scaled=False)
+    name = "diffusion_pytorch_model.fp16.safetensors"
+    base = checkpoint(graph, "sd_xl_base_1.0.safetensors", SDXL)
+    control = graph.add("ControlNetLoader", control_net_name=name, models=[model(name, SDXL_DEPTH, "controlnet")])
+    empty = sized(graph, "EmptyLatentImage", image)
+    with_controlnet(graph, base, control, image, "a winter garden, watercolour", empty)
+    graph.group("Paint it anew (SDXL)", BLUE)
+    return graph
+
+
+def depth_on_flux() -> Graph:
+    """Depth to FLUX.1 Depth."""
+    graph = Graph(
+        "## Depth on FLUX.1\n\n1. Choose your picture in **Load Image**; it is brought to a width of 1024.\n2. Run. "
+        "**ControlNet Preset** draws depth as FLUX.1 Depth was trained: Depth Anything V1 Large, darker than you may "
+        "be used to.\n3. Say what to paint in **What to paint**.\n\nFLUX.1 dev and Depth Anything V1 Large have "
+        "licences of their own: **Who says so** tells the second."
+    )
+    image = control_picture(graph, "FLUX.1 Depth")
+    unet, lora = "flux1-dev-fp8.safetensors", "flux1-depth-dev-lora.safetensors"
+    base = graph.add("UNETLoader", unet_name=unet, models=[model(unet, FLUX, "diffusion_models")])
+    control = graph.add(
+        "LoraLoaderModelOnly",
+        model=base["MODEL"],
+        lora_name=lora,
+        models=[model(lora, f"{FLUX}split_files/loras/", "loras")],
+    )
+    texts = ("clip_l.safetensors", "t5xxl_fp16.safetensors")
+    clip = graph.add(
+        "DualCLIPLoader",
+        clip_name1=texts[0],
+        clip_name2=texts[1],
+        type="flux",
+        models=[model(text, FLUX_TEXT, "text_encoders") for text in texts],
+    )
+    vae = graph.add("VAELoader", vae_name="ae.safetensors", models=[model("ae.safetensors", f"{Z_IMAGE}vae/", "vae")])
+    good = graph.add("CLIPTextEncode", title="What to paint", clip=clip["CLIP"], text="a glass house at dawn")
+    guided = graph.add("FluxGuidance", conditioning=good["CONDITIONING"])
+    none = graph.add("ConditioningZeroOut", conditioning=good["CONDITIONING"])
+    both = graph.add(
+        "InstructPixToPixConditioning",
+        positive=guided["CONDITIONING"],
+        negative=none["CONDITIONING"],
+        vae=vae["VAE"],
+        pixels=image,
+    )
+    paint(graph, control["MODEL"], both["positive"], both["negative"], both["latent"], vae["VAE"], cfg=1.0)
+    graph.group("Paint it anew (FLUX.1 dev)", BLUE)
+    return graph
+
+
+def depth_on_qwen_image() -> Graph:
+    """Depth to DiffSynth's blockwise control of Qwen-Image."""
+    graph = Graph(
+        "## Depth on Qwen-Image\n\n1. Choose your picture in **Load Image**; it is brought to a width of 1024.\n2. Run."
+        " **ControlNet Preset** draws depth as DiffSynth's examples do, by MiDaS.\n3. Say what to paint in **What to "
+        "paint**."
+    )
+    image = control_picture(graph, "Qwen-Image Blockwise depth (DiffSynth)")
+    files = {
+        "model": ("qwen_image_fp8_e4m3fn.safetensors", f"{QWEN}diffusion_models/"),
+        "text": ("qwen_2.5_vl_7b_fp8_scaled.safetensors", f"{QWEN}text_encoders/"),
+        "vae": ("qwen_image_vae.safetensors", f"{QWEN}vae/"),
+        "patch": ("qwen_image_depth_diffsynth_controlnet.safetensors", f"{QWEN_CONTROL}model_patches/"),
+    }
+    unet, good, vae, clip = patched(graph, image, "a paper theatre, soft light", files, "qwen_image")
+    bad = graph.add("CLIPTextEncode", title="What to avoid", clip=clip, text=" ")["CONDITIONING"]
+    latent = sized(graph, "EmptySD3LatentImage", image)
+    paint(graph, unet, good, bad, latent, vae, cfg=2.5, scheduler="simple")
+    graph.group("Paint it anew (Qwen-Image)", BLUE)
+    return graph
+
+
+def depth_on_z_image() -> Graph:
+    """Depth to the union control of Z-Image Turbo."""
+    graph = Graph(
+        "## Depth on Z-Image\n\n1. Choose your picture in **Load Image**; it is brought to a width of 1024.\n2. Run. "
+        "**ControlNet Preset** draws depth as the makers of this control model do, by ZoeDepth.\n3. Say what to paint "
+        "in **What to paint**.\n\nNeeds a ComfyUI of December 2025 or newer, which knows Z-Image."
+    )
+    image = control_picture(graph, "Z-Image Union depth")
+    files = {
+        "model": ("z_image_turbo_bf16.safetensors", f"{Z_IMAGE}diffusion_models/"),
+        "text": ("qwen_3_4b.safetensors", f"{Z_IMAGE}text_encoders/"),
+        "vae": ("ae.safetensors", f"{Z_IMAGE}vae/"),
+        "patch": ("Z-Image-Turbo-Fun-Controlnet-Union.safetensors", Z_CONTROL),
+    }
+    unet, good, vae, _ = patched(graph, image, "a library in a forest, evening sun", files, "lumina2")
+    none = graph.add("ConditioningZeroOut", conditioning=good)["CONDITIONING"]
+    latent = sized(graph, "EmptySD3LatentImage", image)
+    settings = {"steps": 8, "cfg": 1.0, "sampler_name": "res_multistep", "scheduler": "simple"}
+    paint(graph, unet, good, none, latent, vae, **settings)
+    graph.group("Paint it anew (Z-Image Turbo)", BLUE)
     return graph
 
 
@@ -647,6 +874,10 @@ TEMPLATES: dict[str, Callable[[], Graph]] = {
     made.__name__: made
     for made in (
         depth_controlnet,
+        depth_on_sdxl,
+        depth_on_flux,
+        depth_on_qwen_image,
+        depth_on_z_image,
         normals_controlnet,
         segmentation_controlnet,
         compare_estimators,
@@ -670,6 +901,10 @@ TEMPLATES: dict[str, Callable[[], Graph]] = {
 # ComfyUI shows people the name of the file as the template's title.
 TITLES = {
     "depth_controlnet": "Depth to ControlNet, paint a picture anew in its space",
+    "depth_on_sdxl": "Depth on SDXL, by the annotator it was trained with",
+    "depth_on_flux": "Depth on FLUX, drawn as it was trained",
+    "depth_on_qwen_image": "Depth on Qwen-Image",
+    "depth_on_z_image": "Depth on Z-Image",
     "normals_controlnet": "Normals to ControlNet, keep every surface",
     "segmentation_controlnet": "Regions to ControlNet, and masks by name",
     "compare_estimators": "Compare models side by side",

@@ -21,15 +21,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import people as drawn
 import yunet_file
-from graphs import to_prompt, widget_names, without
+from graphs import declared, to_prompt, widget_names, without
 
 import fathom
+from fathom.nodes.preset import PRESETS
 
 ROOT = Path(__file__).parents[1]
 THUMBNAILS = os.environ.get("FATHOM_THUMBNAILS")
-NEEDS_MODELS = {"CheckpointLoaderSimple", "ControlNetLoader"}
+NEEDS_MODELS = {"CheckpointLoaderSimple", "ControlNetLoader", "UNETLoader", "LoraLoaderModelOnly", "CLIPLoader"}
+NEEDS_MODELS |= {"DualCLIPLoader", "VAELoader", "ModelPatchLoader"}
 STAND_INS = ("normal-bae", "oneformer-ade20k", "oneformer-coco-objects", "moge-2-small", "video-depth-anything-small")
 STAND_INS += ("prompt-depth-anything-small", "depth-anything-3-small")
+STAND_INS += ("midas-dpt-hybrid", "zoedepth-n", "depth-anything-large")
+DIRECTORIES = ("checkpoints", "controlnet", "annotators", "diffusion_models", "text_encoders", "vae", "loras")
+DIRECTORIES += ("model_patches",)
 NETWORKS = ("yunet",)
 """Whose stand-in is a file of its own."""
 
@@ -93,14 +98,15 @@ def test_links_to_models_are_told_where_a_file_is_needed(name):
         links = node["properties"].get("models", [])
         named = [v for v in node["widgets_values"] if isinstance(v, str)]
         if node["type"] in NEEDS_MODELS:
-            assert [m["name"] for m in links] == named
+            assert [m["name"] for m in links] == [v for v in named if v.endswith(".safetensors")]
+        named += [PRESETS[v].estimator for v in named if node["type"] == "FathomControlNetPreset" and v in PRESETS]
         chosen = [id.strip() for v in named for id in v.split(",") if id.strip() in fathom.estimators()]
         wanted = [e.sources[0] for id in chosen if not (e := fathom.estimators()[id]).embedded]
         if wanted:
             assert [m["name"] for m in links] == [s.file for s in wanted]
         for m in links:
             assert m["url"].startswith("https://huggingface.co/") and m["url"].endswith("/" + m["name"])
-            assert m["directory"].split("/")[0] in ("checkpoints", "controlnet", "annotators")
+            assert m["directory"].split("/")[0] in DIRECTORIES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -170,13 +176,21 @@ def prepared(comfyui, scene, tmp_path_factory):
 
 def save_truths(folder, scene):
     """What the stand-ins say of scene.png, and of the film that moves over it."""
-    from fathom import Normals
+    from fathom import Depth, Normals
     from fathom.signals.depth import depth_from_metres
 
     depth = depth_from_metres(scene.depth, focal=scene.focal)
     depth.save(folder / "moge-2-small.320x480.depth.npz")
     Normals(scene.normals).save(folder / "moge-2-small.320x480.normals.npz")
     depth.save(folder / "prompt-depth-anything-small.320x480.depth.npz")
+    # What a control model's annotator says of scene.png: as it is, and brought to a width of 1024.
+    for size in ((320, 480), (683, 1024)):
+        metres = torch.nn.functional.interpolate(scene.depth[None], size, mode="nearest-exact")[0]
+        for id in ("midas-dpt-hybrid", "zoedepth-n"):
+            depth_from_metres(metres).save(folder / f"{id}.{size[0]}x{size[1]}.depth.npz")
+        near = (1 / metres - 1 / metres.max()) / (1 / metres.min() - 1 / metres.max())
+        raw = Depth(200 * near, "affine_inverse")
+        raw.save(folder / f"depth-anything-large.{size[0]}x{size[1]}.depth.npz")
     frames = torch.stack([scene.depth[0, 40:280, 10 * step : 10 * step + 320] for step in range(6)])
     depth_from_metres(frames).save(folder / "video-depth-anything-small.240x320.depth.npz")
 
@@ -245,6 +259,7 @@ INPUTS |= {"region_crisp_depth": "scene.png", "compare_estimators": "scene.png"}
 INPUTS |= {"which_face_is_furthest_back": "people.png", "a_layer_for_each_person": "people.png"}
 INPUTS |= {"relight_only_the_nearest": "people.png", "metres_normals_and_focal": "scene.png"}
 INPUTS |= {"phone_lidar_made_sharp": "scene.png"}
+INPUTS |= {name: "scene.png" for name in NAMES if name.startswith("depth_on_")}
 OF_NEWER_CORES = {"ImageCompositor"}
 
 
@@ -262,7 +277,14 @@ def known_to(graph, nodes):
 def test_the_template_runs(name, prepared):
     nodes = prepared.get("/object_info")
     graph = known_to(read(name), nodes)
-    prompt = offline(without(to_prompt(graph, nodes), NEEDS_MODELS))
+    whole = to_prompt(graph, nodes)
+    for node in whole.values():
+        for input, kind, options in declared(nodes[node["class_type"]]):
+            listed = kind if isinstance(kind, list) else options.get("options") or []
+            value = node["inputs"].get(input)
+            if node["class_type"] in NEEDS_MODELS | {"KSampler"} and listed and isinstance(value, str):
+                assert value in listed or value.endswith(".safetensors"), f"{node['class_type']}.{input}: {value}"
+    prompt = offline(without(whole, NEEDS_MODELS))
     if name == "phone_depth" and not needs_heif(prepared):
         pytest.skip("ComfyUI's Python cannot load this environment's pillow-heif")
     for node in prompt.values():

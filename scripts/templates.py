@@ -319,7 +319,8 @@ class Graph:
             "groups": frames,
             "config": {},
             # The note is the first thing that is seen, and can be read.
-            "extra": {"ds": {"scale": 0.8, "offset": [60, 120]}},
+            # By the mark the front end knows a graph whose picture it may bring along (web/js/samples.mjs).
+            "extra": {"ds": {"scale": 0.8, "offset": [60, 120]}, "fathom": {"template": True}},
             "version": 0.4,
         }
 

@@ -7,6 +7,7 @@ FATHOM_SCREENSHOTS=docs/images pytest -m browser    # takes README's pictures an
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -567,6 +568,39 @@ def test_a_number_shown_outside_by_a_subgraph_is_read_and_written_there(front):
     assert front.js("() => window.promoted.outside.value") == pytest.approx(0.8, abs=0.01)
     front.js("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")
     front.clear()
+
+
+def test_a_template_brings_its_picture_and_its_film_where_there_are_none(front):
+    inputs = front.server.base / "input"
+    for title, type, file in (
+        ("Fog and lens blur from one depth", "LoadImage", "example.png"),
+        ("Depth of a video without flicker", "LoadVideo", "video.mp4"),
+    ):
+        (inputs / file).unlink(missing_ok=True)
+        graph = json.loads((ROOT / "example_workflows" / f"{title}.json").read_text(encoding="utf-8"))
+        plain = {**graph, "extra": {}}
+        told = []
+        for opened in (plain, graph):
+            front.js("(graph) => app.loadGraphData(graph)", opened)
+            front.page.wait_for_timeout(1500)
+            told.append(
+                front.js(
+                    """(type) => {
+                        const node = app.graph._nodes.find((n) => n.type === type);
+                        const [files] = node.widgets;
+                        return [files.value, [...files.options.values].includes(files.value), !!node.has_errors];
+                    }""",
+                    type,
+                )
+            )
+            assert (inputs / file).is_file() == (opened is graph), "a graph that is no template brings nothing"
+        assert told[0][:2] == [file, False] and told[1] == [file, True, False]
+        mine = bytes(np.random.default_rng(1).bytes(64))
+        (inputs / file).write_bytes(mine)
+        front.js("(graph) => app.loadGraphData(graph)", graph)
+        front.page.wait_for_timeout(500)
+        assert (inputs / file).read_bytes() == mine, "what is there stays"
+        (inputs / file).unlink()
 
 
 def test_the_pack_made_no_error_in_the_page(front):

@@ -10,6 +10,7 @@ import { attachInspector } from "./inspector.mjs";
 import { attachModels, tellMissing } from "./models.mjs";
 import { attachPickers } from "./pickers.mjs";
 import { dropLivePreviews } from "./previews.mjs";
+import { bringSamples } from "./samples.mjs";
 import { settings } from "./settings.mjs";
 import { colourSockets } from "./sockets.mjs";
 import { learn } from "./words.mjs";
@@ -31,6 +32,7 @@ if (!loaded)
       tellMissing(app, api);
     },
     setup: () => colourSockets(app),
+    beforeConfigureGraph: (graph) => bringSamples(graph, app, api),
     afterConfigureGraph: () => colourSockets(app),
     nodeCreated(node) {
       if (!node.comfyClass?.startsWith("Fathom")) return;

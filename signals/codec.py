@@ -17,13 +17,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
+from .. import interrupt
 from ..errors import FathomError, SettingError, SignalError
 from . import exr
+
+_PIECE = 2**22  # bytes that are compressed between two chances to cancel
 
 KEY = "fathom"
 VERSION = 1
@@ -95,8 +98,23 @@ def npz(tensors: Mapping[str, Tensor], texts: Mapping[str, str], metadata: Mappi
     arrays |= {name: np.array(text) for name, text in texts.items()}
     arrays |= {name: tensor.numpy() for name, tensor in tensors.items()}
     out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as stored:
+        for name, array in arrays.items():
+            with stored.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _write_array(member, array)
     return out.getvalue()
+
+
+def _write_array(member: IO[bytes], array: Any) -> None:
+    """An array as numpy's .npy has it, in pieces: a long film takes seconds to compress, and may be cancelled."""
+    import numpy as np
+
+    array = np.ascontiguousarray(array).reshape(array.shape)
+    np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
+    content = array.reshape(-1).view(np.uint8).data
+    for start in range(0, len(content), _PIECE):
+        interrupt.check()
+        member.write(content[start : start + _PIECE])
 
 
 def safetensors(tensors: Mapping[str, Tensor], texts: Mapping[str, str], metadata: Mapping[str, Any]) -> bytes:

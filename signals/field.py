@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import interrupt
 from ..errors import SignalError
 
 Scope = Literal["image", "batch", "video"]
@@ -37,9 +38,11 @@ def check_mask(name: str, mask: Tensor, like: Tensor) -> None:
 
 
 def slices(pictures: Tensor) -> Iterator[slice]:
-    """Pieces of a batch (B,H,W,...), so that what is computed for one piece never takes the memory of all."""
+    """Pieces of a batch (B,H,W,...), so that what is computed for one piece never takes the memory of all, and the
+    work can be cancelled between two."""
     step = max(1, _AT_ONCE // max(1, pictures[0].numel()))
     for start in range(0, len(pictures), step):
+        interrupt.check()
         yield slice(start, start + step)
 
 
@@ -66,8 +69,11 @@ def percentiles(values: Tensor, points: tuple[float, float], valid: Tensor | Non
     if valid is None and points == (0.0, 100.0):
         return values.amin((1, 2), keepdim=True), values.amax((1, 2), keepdim=True)
     rows = list(values) if valid is None else [v[m] for v, m in zip(values, valid, strict=True)]
-    pairs = [[_percentile(row.reshape(-1), p) for row in rows] for p in points]
-    low, high = (torch.stack(p)[:, None, None] for p in pairs)
+    pairs = []
+    for row in rows:
+        interrupt.check()
+        pairs.append(torch.stack([_percentile(row.reshape(-1), p) for p in points]))
+    low, high = torch.stack(pairs, 1)[..., None, None]
     return low, high
 
 

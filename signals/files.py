@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .. import interrupt
 from ..errors import SettingError, SignalError
 from . import codec
 from .base import Signal, kinds
@@ -112,6 +113,7 @@ def save_series(
         ends = list(zip(low.flatten().tolist(), high.flatten().tolist(), strict=True))
     written = []
     for place, part in enumerate(parts):
+        interrupt.check()
         name = numbered[1].replace("%batch_num%", str(place)) + f"{int(numbered[2]) + place:05}_{first.suffix}"
         written.append(first.with_name(name))
         save_depth(part, written[-1], metres=metres, ends=ends[place] if ends else None, texts=texts)

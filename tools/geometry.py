@@ -20,7 +20,7 @@ from ..signals import Depth, Normals
 from ..signals.depth import focal_of_view
 from ..signals.field import check_shape
 from ..signals.normals import unit_vectors
-from .pixels import check_range, check_whole
+from .pixels import check_range, check_whole, each_picture, nth_depth
 from .plane_fit import fit_planes
 
 
@@ -106,6 +106,16 @@ def geometric_normals(
     right up to a factor (see signals.depth.to_metric), or without a focal length; SettingError for another radius.
     """
     lens = camera(depth, field_of_view)
+    vectors = depth.values.new_empty(*depth.values.shape, 3)
+    valid = torch.empty_like(depth.values, dtype=torch.bool)
+    for at in each_picture(len(depth), "Depth to normals"):
+        here = Camera(lens.focal[at : at + 1], lens.principal[at : at + 1])
+        vectors[at], valid[at] = _facing(nth_depth(depth, at), here, radius)
+    return Normals(vectors, None if bool(valid.all()) else valid, f"{depth.source} (geometry)")
+
+
+def _facing(depth: Depth, lens: Camera, radius: int | None) -> tuple[Tensor, Tensor]:
+    """The vectors (H,W,3) of one picture, and where there are some."""
     # Where a surface faces does not depend on the one factor that such a depth lacks.
     inverse = depth.values if depth.kind == "scale_inverse" else depth.inverse()
     valid = _seen(depth, inverse)
@@ -113,10 +123,8 @@ def geometric_normals(
     focal_across, focal_down = lens.focal[:, :1, None], lens.focal[:, 1:, None]
     across = _slope(inverse, valid, focal_across, 2).div_(focal_across)
     along = _slope(inverse, valid, focal_down, 1).div_(focal_down)
-    for at in range(len(inverse)):
-        focal = float(lens.focal[at, 0]), float(lens.focal[at, 1])
-        fitted = fit_planes(inverse[at], valid[at], across[at], along[at], focal, radius)
-        across[at], along[at], inverse[at] = fitted
+    focal = float(lens.focal[0, 0]), float(lens.focal[0, 1])
+    across[0], along[0], inverse[0] = fit_planes(inverse[0], valid[0], across[0], along[0], focal, radius)
     across.mul_(focal_across)
     along.mul_(focal_down)
     right, down = lens.rays(*inverse.shape[1:])
@@ -126,8 +134,7 @@ def geometric_normals(
     vectors[..., 1] = along
     vectors[..., 2] = toward.sub_(along.mul_(down))
     del across, along, toward
-    whole = bool(valid.all())
-    return Normals(unit_vectors(vectors), None if whole else valid, f"{depth.source} (geometry)")
+    return unit_vectors(vectors)[0], valid[0]
 
 
 def _slope(inverse: Tensor, valid: Tensor, focal: Tensor, dim: int) -> Tensor:
@@ -182,15 +189,16 @@ def point_clouds(
     """
     _check_grid(step, edge)
     colours = _colours(image, depth)
-    places, valid = points(depth, field_of_view)
-    if edge:
-        valid &= ~_floating(places[..., 2], valid, edge)
-    for index in range(len(places)):
-        keep = valid[index, ::step, ::step]
+    camera(depth, field_of_view)
+    for index in range(len(depth)):
+        places, valid = points(nth_depth(depth, index), field_of_view)
+        if edge:
+            valid &= ~_floating(places[..., 2], valid, edge)
+        keep = valid[0, ::step, ::step]
         if not bool(keep.any()):
             raise SignalError(_nothing(depth, index))
         shades = None if colours is None else colours[index, ::step, ::step][keep]
-        yield Points(places[index, ::step, ::step][keep], shades)
+        yield Points(places[0, ::step, ::step][keep], shades)
 
 
 def surfaces(
@@ -208,14 +216,15 @@ def surfaces(
     """
     _check_grid(step, edge)
     colours = _colours(image, depth)
-    places, valid = points(depth, field_of_view)
-    height, width = valid.shape[1:]
-    rows = torch.arange(0, height, step, device=places.device)
-    columns = torch.arange(0, width, step, device=places.device)
+    camera(depth, field_of_view)
+    height, width = depth.values.shape[1:]
+    rows = torch.arange(0, height, step, device=depth.values.device)
+    columns = torch.arange(0, width, step, device=depth.values.device)
     v, u = torch.meshgrid((rows + 0.5) / height, (columns + 0.5) / width, indexing="ij")
     uv = torch.stack((u, v), -1)
-    for index in range(len(places)):
-        grid, here = places[index, ::step, ::step], valid[index, ::step, ::step]
+    for index in range(len(depth)):
+        places, valid = points(nth_depth(depth, index), field_of_view)
+        grid, here = places[0, ::step, ::step], valid[0, ::step, ::step]
         faces = _triangles(grid[..., 2], here, edge * step)
         if not len(faces):
             raise SignalError(_nothing(depth, index))

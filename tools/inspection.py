@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import SettingError, SignalError
 from ..signals import Depth
-from ..signals.field import percentiles
+from ..signals.field import percentiles, slices
 from .depth_field import depth_field
 from .pixels import check_choice, nth_depth
 
@@ -37,9 +37,11 @@ def false_colour(depth: Depth, palette: str = "turbo", scope: str = "image") -> 
     check_choice("palette", palette, tuple(PALETTES))
     share = depth.unit_range(scope)
     stops = share.new_tensor([list(bytes.fromhex(stop)) for stop in PALETTES[palette]]) / 255
-    place = share * (len(stops) - 1)
-    below = place.floor().clamp_(0, len(stops) - 2)
-    colours = torch.lerp(stops[below.long()], stops[below.long() + 1], (place - below)[..., None])
+    colours = share.new_empty(*share.shape, 3)
+    for at in slices(colours):
+        place = share[at] * (len(stops) - 1)
+        below = place.floor().clamp_(0, len(stops) - 2)
+        colours[at] = torch.lerp(stops[below.long()], stops[below.long() + 1], (place - below)[..., None])
     return colours if depth.valid is None else colours.masked_fill(~depth.valid[..., None], 0.0)
 
 

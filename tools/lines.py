@@ -13,7 +13,7 @@ from ..signals import Depth
 from ..signals.lines import Lines
 from ..signals.opencv import opencv
 from .depth_field import Space, depth_field
-from .pixels import check_whole, whole_levels
+from .pixels import check_whole, each_picture, nth_depth, whole_levels
 
 
 def lines_by_depth(
@@ -40,18 +40,21 @@ def lines_by_depth(
         raise SignalError(
             f"there are {len(lines)} drawings and {len(depth)} depths: give one for each, or one for all."
         )
-    strength = lines.strength
-    size = strength.shape[-2:]
-    keep = _widest(_at(depth_field(depth, "ramp", nearer, nearer, softness, space=space), size), reach)
-    kept = strength * keep.to(strength.device)
-    if thick:
-        near = _widest(_at(depth_field(depth), size), reach).to(strength.device)
-        width = (near * thick).round()
-        grown = kept
-        for radius in range(1, thick + 1):
-            grown = torch.maximum(grown, _widest(torch.where(width >= radius, kept, 0.0), radius))
-        kept = grown
-    return Lines(kept.clamp(0, 1).float(), lines.source)
+    made = []
+    for at in each_picture(len(lines), "Lines by depth"):
+        strength, here = lines.strength[at : at + 1], nth_depth(depth, at)
+        size = strength.shape[-2:]
+        keep = _widest(_at(depth_field(here, "ramp", nearer, nearer, softness, space=space), size), reach)
+        kept = strength * keep.to(strength.device)
+        if thick:
+            near = _widest(_at(depth_field(here), size), reach).to(strength.device)
+            width = (near * thick).round()
+            grown = kept
+            for radius in range(1, thick + 1):
+                grown = torch.maximum(grown, _widest(torch.where(width >= radius, kept, 0.0), radius))
+            kept = grown
+        made.append(kept.clamp(0, 1).float())
+    return Lines(torch.cat(made), lines.source)
 
 
 def _at(field: Tensor, size: Any) -> Tensor:

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ... import interrupt
 from ...errors import FathomError, PictureError, SettingError
 from ..environment import variable as environment
 from .plain import PlainHost, Sink, cache_folder, sinks
@@ -415,6 +416,9 @@ def progress(total: int, label: str, unit: str = "it") -> AbstractContextManager
 def check_interrupt() -> None:
     """Raise ComfyUI's interrupt when the user has cancelled the run."""
     current().check_interrupt()
+
+
+interrupt.on_check(check_interrupt)
 
 
 def holds_node(id: str) -> bool:

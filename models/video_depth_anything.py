@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import interrupt
 from ..annotator.estimator import Estimator, Licence, Option
 from ..annotator.sizing import Fit, Size, round_to
 from ..annotator.weights import Checkpoint, Source
@@ -304,6 +305,7 @@ class Film:
 
         def depth(place: int) -> Tensor:
             if place not in cache:
+                interrupt.check()
                 few = range(place, min(place + self.FEW, WINDOW))
                 second, first = (torch.cat([window[i][level] for i in few]) for level in (1, 0))
                 raw = self._network(path[few.start : few.stop], second, first, part="finish")

@@ -28,7 +28,17 @@ def test_the_archive_holds_what_comfyui_loads_and_no_more(packed, tmp_path):
     with zipfile.ZipFile(tmp_path / "node.zip") as archive:
         assert archive.namelist() == packed
     rooms = {name.split("/")[0] for name in packed}
-    code = {"__init__.py", "errors.py", "interrupt.py", "version.py", "annotator", "models", "nodes", "signals", "tools"}
+    code = {
+        "__init__.py",
+        "errors.py",
+        "interrupt.py",
+        "version.py",
+        "annotator",
+        "models",
+        "nodes",
+        "signals",
+        "tools",
+    }
     data = {"example_workflows", "locales", "subgraphs", "web", "weights"}
     assert rooms - code - data == {"LICENSE", "README.md", "pyproject.toml", "requirements.txt"}
     assert code < rooms

@@ -16,7 +16,8 @@ if sys.version_info >= (3, 11):
 else:
     tomllib = pytest.importorskip("tomli")
 
-# Which rooms a room may import from, besides errors, interrupt and version. A tool that people wait for reports to the host.
+# Which rooms a room may import from, besides errors, interrupt and version. A tool that people wait for reports to the
+# host.
 MAY = {
     "errors": set(),
     "interrupt": set(),
@@ -79,7 +80,9 @@ def test_imports_point_one_way(path, parts):
             if here == "tools" and target in TOOLS_MAY:
                 assert set(module.split(".")[1:] or names) <= TOOLS_MAY[target], f"{path} imports {module}"
                 continue
-            assert target in MAY[here] | {here, "errors", "interrupt", "version"}, f"{path} imports {target or 'the package itself'}"
+            assert target in MAY[here] | {here, "errors", "interrupt", "version"}, (
+                f"{path} imports {target or 'the package itself'}"
+            )
 
 
 HOST_ONLY = ("comfy", "folder_paths", "server")

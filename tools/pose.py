@@ -15,6 +15,7 @@ from torch import Tensor
 from ..signals.instances import Instances
 from ..signals.opencv import opencv
 from ..signals.pose import BODY, FACE, LEFT_HAND, RIGHT_HAND, people
+from .pixels import each_picture
 
 # Eighteen hues once round the circle, in steps of a third of a channel.
 _COLOURS = (
@@ -32,7 +33,9 @@ _FINGERS = tuple((0 if joint % 4 == 1 else joint - 1, joint) for joint in range(
 
 def draw_poses(instances: Instances, body: bool = True, hands: bool = True, faces: bool = True) -> Tensor:
     """The poses of every picture, float32 (B,H,W,3) in 0..1; things without a person's points are left out."""
-    return torch.stack([_drawn(instances, picture, body, hands, faces) for picture in range(len(instances))])
+    return torch.stack(
+        [_drawn(instances, picture, body, hands, faces) for picture in each_picture(len(instances), "Draw poses")]
+    )
 
 
 def _drawn(instances: Instances, picture: int, body: bool, hands: bool, faces: bool) -> Tensor:

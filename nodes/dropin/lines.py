@@ -16,6 +16,7 @@ from ...signals.lines import Lines
 from ...signals.pose import to_openpose
 from ...tools import drawings
 from ...tools.lines import content_shuffle, without_spots
+from ...tools.pixels import each_picture
 from ...tools.pose import draw_poses
 from ..estimate import run
 from .base import RESOLUTION, DropIn, chosen, combo, grey, integer, number, short_side, value
@@ -153,7 +154,8 @@ class Shuffle(DropIn):
         pixels = to_pixels(as_pictures(image))
         size = result_size(int(pixels.shape[-2]), int(pixels.shape[-1]), short_side(resolution))
         seen = resize(pixels, size, "lanczos4" if size[0] > pixels.shape[-2] else "area").permute(0, 2, 3, 1)
-        return (torch.stack([content_shuffle(picture, integer("seed", seed, 0)) for picture in seen]),)
+        fixed = integer("seed", seed, 0)
+        return (torch.stack([content_shuffle(seen[i], fixed) for i in each_picture(len(seen), self.DISPLAY_NAME)]),)
 
 
 class _Drawn(_Lines):
@@ -162,7 +164,8 @@ class _Drawn(_Lines):
     def _each(self, image: Any, resolution: Any, draw: drawings.Draw, **how: Any) -> tuple[Tensor]:
         pictures = to_pixels(as_pictures(image)).permute(0, 2, 3, 1)
         size = result_size(pictures.shape[1], pictures.shape[2], short_side(resolution))
-        made = [drawings.drawn(picture, size, draw, **how) for picture in pictures]
+        turns = each_picture(len(pictures), "Draw")
+        made = [drawings.drawn(pictures[i], size, draw, **how) for i in turns]
         return (grey(torch.stack(made)),)
 
 

@@ -440,23 +440,24 @@ _METRIC_SMALL = published("depth-anything/Metric-Video-Depth-Anything-Small", "m
 _BASE = published("depth-anything/Video-Depth-Anything-Base", "video_depth_anything_vitb.pth")
 _LARGE = published("depth-anything/Video-Depth-Anything-Large", "video_depth_anything_vitl.pth")
 
-# Memory is that of a window of 32 frames, measured for Small; the head takes most, so the others by the head's width.
+# Memory is that of a window of 32 frames and of the maps that wait for the next one: measured over 32 and 76 frames for
+# Small, over 32 for the others, with what waits by the width of their maps.
 _FILM = "Relative depth of a film that holds still from frame to frame; "
 ESTIMATORS = (
     _model(
         *("video-depth-anything-small", "Video Depth Anything Small", "small", _APACHE, _FILM + "the fastest size."),
-        *(_SMALL, 28_960_897, 8500),
+        *(_SMALL, 28_960_897, 5200),
     ),
     _model(
         *("video-depth-anything-base", "Video Depth Anything Base", "base", _NC, _FILM + "the middle size."),
-        *(_BASE, 114_145_473, 17000),
+        *(_BASE, 114_145_473, 11000),
     ),
     _model(
         *("video-depth-anything-large", "Video Depth Anything Large", "large", _NC, _FILM + "a large network."),
-        *(_LARGE, 383_209_153, 34000),
+        *(_LARGE, 383_209_153, 23000),
     ),
     _model(
         *("video-depth-anything-metric-small", "Video Depth Anything Metric Small", "small", _APACHE),
-        *("Metres of a film that hold still from frame to frame; the fastest size.", _METRIC_SMALL, 28_960_897, 8500),
+        *("Metres of a film that hold still from frame to frame; the fastest size.", _METRIC_SMALL, 28_960_897, 5200),
     ),
 )

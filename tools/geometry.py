@@ -189,7 +189,6 @@ def point_clouds(
     """
     _check_grid(step, edge)
     colours = _colours(image, depth)
-    camera(depth, field_of_view)
     for index in range(len(depth)):
         places, valid = points(nth_depth(depth, index), field_of_view)
         if edge:
@@ -216,7 +215,6 @@ def surfaces(
     """
     _check_grid(step, edge)
     colours = _colours(image, depth)
-    camera(depth, field_of_view)
     height, width = depth.values.shape[1:]
     rows = torch.arange(0, height, step, device=depth.values.device)
     columns = torch.arange(0, width, step, device=depth.values.device)

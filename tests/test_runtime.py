@@ -6,6 +6,7 @@ import copy
 import os
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -271,3 +272,98 @@ def test_a_node_that_is_dropped_while_a_network_loads_takes_nothing_away(monkeyp
     assert cache.take(fathom.estimators()["fathom-tiny"]).estimator.id == "fathom-tiny"
     cache.release_unloaded()
     assert not cache._entries
+
+
+class Shown:
+    """The progress that a run showed: (total, label, unit), and each step with its picture."""
+
+    def __init__(self, monkeypatch):
+        self.told, self.steps, self.pictures = [], [], []
+        monkeypatch.setattr(host, "progress", self.progress)
+
+    def progress(self, *told):
+        self.told.append(told)
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self, count, picture=None):
+        self.steps.append(count)
+        if picture is not None:
+            self.pictures.append(picture().size)
+
+
+def test_progress_counts_pictures_and_shows_the_latest(tiny, monkeypatch):
+    shown = Shown(monkeypatch)
+    tiny(torch.rand(6, 32, 48, 3), 32)
+    assert shown.told == [(6, tiny.estimator.name, "picture")]
+    assert sum(shown.steps) == 6 and len(shown.pictures) == len(shown.steps)
+    tiny.annotate(torch.rand(1, 32, 48, 3), 32, lend=lambda network: network)
+    assert len(shown.told) == 1, "who lends a network shows progress of its own"
+
+
+@pytest.mark.parametrize("frames", [1, 5, 33])
+def test_progress_of_a_film_counts_its_frames(tiny_annotator, frames, monkeypatch):
+    film = tiny_annotator("video-depth-anything-small")
+    pictures = torch.rand(frames, 28, 42, 3, generator=torch.Generator().manual_seed(1))
+    shown = Shown(monkeypatch)
+    depth = film(pictures, 28, input_size=28)
+    assert shown.told == [(frames, film.estimator.name, "frame")] and sum(shown.steps) == frames
+    assert len(shown.pictures) == frames and len(depth) == frames
+    lent = film.annotate(pictures, 28, {"input_size": 28}, lambda network: network)
+    assert len(shown.told) == 1 and torch.equal(lent["depth"].values, depth.values)
+
+
+def test_a_film_is_for_those_that_see_several_frames(tiny, tiny_annotator):
+    with pytest.raises(fathom.SettingError, match="fathom-tiny sees one picture at a time"):
+        tiny.film(32, 32)
+    film = tiny_annotator("video-depth-anything-small")
+    with pytest.raises(fathom.SettingError, match="resolution"):
+        film.film(32, 32, -1)
+    for error in OUT_OF_MEMORY:
+        with pytest.raises(fathom.FathomError, match="ran out of memory"):
+            film.annotate(
+                torch.rand(2, 28, 28, 3), 28, {"input_size": 28}, lambda network, e=error: Refusing(network, e)
+            )
+
+
+class Refusing(torch.nn.Module):
+    """A network on a device without any room."""
+
+    def __init__(self, network, error):
+        super().__init__()
+        self.network, self.error = network, error
+
+    def forward(self, *_, **__):
+        raise type(self.error)(*self.error.args)
+
+
+@pytest.mark.parametrize(("room", "wanted"), [(0, 1), (1, 1), (2.4, 1), (2.6, 2), (3.8, 3), (1000, 4)])
+def test_as_many_run_together_as_four_fifths_of_the_memory_hold(tiny, room, wanted, monkeypatch):
+    fit = tiny.estimator.fit(32, 32, 32)
+    single = tiny.estimator.memory_required(1, fit, tiny.dtype)
+    monkeypatch.setattr(host, "free_memory", lambda device: int(room * single))
+    assert tiny._best_batch(50, fit) == wanted
+    assert tiny._best_batch(1, fit) == 1
+    elsewhere = copy.copy(tiny)
+    elsewhere._resident = SimpleNamespace(module=tiny._resident.module, device=torch.device("cuda"))
+    assert elsewhere._best_batch(50, fit) == max(wanted, int(min(room * 0.8, 32)))
+
+
+@pytest.mark.parametrize("kind", ["float64", "uint8", "grey", "rgba"])
+def test_a_scenes_picture_is_what_the_network_saw(tiny, kind):
+    levels = torch.randint(0, 256, (1, 24, 36, 3), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
+    image = {
+        "float64": levels.double() / 255,
+        "uint8": levels,
+        "grey": levels[..., :1].float() / 255,
+        "rgba": torch.cat((levels, torch.full_like(levels[..., :1], 255)), -1).float() / 255,
+    }[kind]
+    expected = levels[..., :1].expand(-1, -1, -1, 3) if kind == "grey" else levels
+    scene = tiny.scene(image, 24)
+    assert scene.picture.dtype == torch.float32
+    torch.testing.assert_close(scene.picture, expected.float() / 255, rtol=0, atol=1e-6)

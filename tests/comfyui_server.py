@@ -46,14 +46,14 @@ class ComfyUI:
             self.port = probe.getsockname()[1]
         self.log_path = base / "server.log"
         venv = [checkout / ".venv/bin/python", checkout / ".venv/Scripts/python.exe"]
-        python = os.environ.get("COMFYUI_PYTHON") or next((str(p) for p in venv if p.is_file()), sys.executable)
+        self.python = os.environ.get("COMFYUI_PYTHON") or next((str(p) for p in venv if p.is_file()), sys.executable)
         environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
         environment.pop("FATHOM_MODELS", None)
         arguments = ["--cpu", "--port", str(self.port), "--base-directory", str(base)]
         arguments += ["--database-url", f"sqlite:///{base / 'user' / 'comfyui.db'}", "--disable-api-nodes"]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [python, "main.py", *arguments],
+                [self.python, "main.py", *arguments],
                 cwd=checkout,
                 stdout=log,
                 stderr=subprocess.STDOUT,

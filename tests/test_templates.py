@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -161,17 +162,25 @@ def prepared(comfyui, scene, tmp_path_factory):
     prepare_people(inputs, folder)
     prepare_lidar(inputs, scene)
     (folder / "packages").mkdir()
-    if heif := importlib.util.find_spec("pillow_heif"):
-        # Compiled for this Python's version; elsewhere the phone's template is left out.
-        site = Path(heif.origin).parents[1]
-        for part in (*site.glob("pillow_heif*"), *site.glob("_pillow_heif*")):
-            (folder / "packages" / part.name).symlink_to(part)
+    # Compiled for this Python's version: a ComfyUI on another one leaves out the templates that need them.
+    carry(folder / "packages", "cv2", "cv2", "opencv_python*.libs")
+    if carry(folder / "packages", "pillow_heif", "pillow_heif*", "_pillow_heif*"):
         depth = 1 / scene.depth[0]
         ramp = ((depth - depth.min()) / (depth.max() - depth.min()) * 255).round().byte().numpy()
         phones.phone(inputs / "portrait.heic", phones.apple_xmp(0.25, 3.5, "relative"), ramp=ramp, photo=picture)
     entry = comfyui.run({"1": {"class_type": "UseStandIns", "inputs": {"folder": str(folder)}}})
     assert entry["status"]["status_str"] == "success", entry["status"]
     return comfyui
+
+
+def carry(packages, module, *parts):
+    """Link what a module consists of from this environment into `packages`; whether there is such a module."""
+    if (found := importlib.util.find_spec(module)) is None:
+        return False
+    site = Path(found.origin).parents[1]
+    for part in (path for pattern in parts for path in site.glob(pattern)):
+        (packages / part.name).symlink_to(part)
+    return True
 
 
 def save_truths(folder, scene):
@@ -260,6 +269,7 @@ INPUTS |= {"which_face_is_furthest_back": "people.png", "a_layer_for_each_person
 INPUTS |= {"relight_only_the_nearest": "people.png", "metres_normals_and_focal": "scene.png"}
 INPUTS |= {"phone_lidar_made_sharp": "scene.png"}
 INPUTS |= {name: "scene.png" for name in NAMES if name.startswith("depth_on_")}
+NEED = {"phone_depth": "pillow_heif", "stereo_depth": "cv2", "which_face_is_furthest_back": "cv2"}
 OF_NEWER_CORES = {"ImageCompositor"}
 
 
@@ -285,8 +295,8 @@ def test_the_template_runs(name, prepared):
             if node["class_type"] in NEEDS_MODELS | {"KSampler"} and listed and isinstance(value, str):
                 assert value in listed or value.endswith(".safetensors"), f"{node['class_type']}.{input}: {value}"
     prompt = offline(without(whole, NEEDS_MODELS))
-    if name == "phone_depth" and not needs_heif(prepared):
-        pytest.skip("ComfyUI's Python cannot load this environment's pillow-heif")
+    if name in NEED and not has(prepared, NEED[name]):
+        pytest.skip(f"ComfyUI has no {NEED[name]}, and its Python cannot load this environment's")
     for node in prompt.values():
         if node["class_type"] == "LoadImage":
             node["inputs"]["image"] = INPUTS.get(name, node["inputs"]["image"])
@@ -321,6 +331,9 @@ def check_said(name, graph, outputs):
 
 @pytest.mark.comfyui
 def test_things_go_from_node_to_node_and_through_a_bundle(prepared):
+    if not has(prepared, "cv2"):
+        pytest.skip("ComfyUI has no cv2, and its Python cannot load this environment's")
+
     def node(type, **inputs):
         return {"class_type": type, "inputs": inputs}
 
@@ -354,12 +367,11 @@ def test_things_go_from_node_to_node_and_through_a_bundle(prepared):
     assert len(previews) == 4 and all(p.std() > 1 for p in previews)  # the picture, depth, faces, objects
 
 
-def needs_heif(comfyui):
-    """Whether ComfyUI's Python is the version that this environment's packages are compiled for."""
+def has(comfyui, module):
+    """Whether ComfyUI's Python has a compiled module, or is the version that this environment's is compiled for."""
     version = comfyui.get("/system_stats")["system"]["python_version"]
-    return version.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.") and bool(
-        importlib.util.find_spec("pillow_heif")
-    )
+    same = version.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.") and importlib.util.find_spec(module)
+    return bool(same) or subprocess.run([comfyui.python, "-c", f"import {module}"], capture_output=True).returncode == 0
 
 
 def picture_of(comfyui, file):

@@ -98,7 +98,11 @@ def match_pixels(pixels: Tensor, like: Tensor) -> Tensor:
 
 
 def each_picture(count: int, label: str) -> Iterator[int]:
-    """0, 1, ... count-1, with progress; raises the host's interrupt when the user cancels."""
+    """0, 1, ... count-1, with progress where there are several; raises the host's interrupt when the user cancels."""
+    if count == 1:
+        host.check_interrupt()
+        yield 0
+        return
     with host.progress(count, label, "picture") as bar:
         for place in range(count):
             yield place

@@ -484,6 +484,7 @@ def depth_on_flux() -> Graph:
         type="flux",
         models=[model(text, FLUX_TEXT, "text_encoders") for text in texts],
     )
+    # The autoencoder is FLUX.1's own; Z-Image has the same file.
     vae = graph.add("VAELoader", vae_name="ae.safetensors", models=[model("ae.safetensors", f"{Z_IMAGE}vae/", "vae")])
     good = graph.add("CLIPTextEncode", title="What to paint", clip=clip["CLIP"], text="a glass house at dawn")
     guided = graph.add("FluxGuidance", conditioning=good["CONDITIONING"])

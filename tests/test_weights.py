@@ -765,6 +765,42 @@ def test_two_files_that_belong_together(models, tmp_path):
         assert {p.name for p in found.files} == {name, "merge.pth", "config.json"}
 
 
+def test_what_lies_beside_a_chosen_file_counts_by_names_that_say_what_it_is(tmp_path, models):
+    source = Source("owner/net", "net.pth", also=("merge.pth", "model.safetensors", "far.pth"))
+    named(tmp_path / "own", {"mine.pth": b"1", "merge.pth": b"2", "model.safetensors": b"3"})
+    found = weights.resolve(tmp_path / "own" / "mine.pth", [source], name="Net")
+    assert [p.name for p in found.files] == ["mine.pth", "merge.pth"]
+
+
+def test_the_layout_is_told_by_the_name_or_the_folder(tmp_path, models):
+    one, other = Source("owner/one", "model.safetensors", "a"), Source("owner/two", "model.safetensors", "b")
+    sources = [one, other, Source("owner/net", "net.pth", "c")]
+    for place, layout in {"one/model.safetensors": "a", "two/model.safetensors": "b", "net.pth": "c"}.items():
+        found = weights.resolve(put(tmp_path / place, b"x"), sources, name="Net")
+        assert found.layout == layout and found.source is not None
+    unsure = put(tmp_path / "mine" / "model.safetensors", b"x")
+    assert weights.resolve(unsure, sources, name="Net").layout is None
+    found = weights.resolve(unsure, [one], name="Net")
+    assert found.layout == "a" and found.source is None, "one layout alone bears that name"
+
+
+def test_of_many_files_eight_are_named(tmp_path, models):
+    named(tmp_path / "m", {f"{i}.txt": b"x" for i in range(9)})
+    with pytest.raises(WeightsError, match=r"It holds 0.txt, .*, 7.txt\.$"):
+        weights.resolve(tmp_path / "m", [SOURCE], name="Net")
+
+
+def test_of_several_snapshots_the_pinned_one_comes_first_then_that_of_main(models, tmp_path):
+    base = tmp_path / "hub-cache/models--owner--Annotators"
+    for commit in ("aaaa", "bbbb", "cccc", "dddd"):
+        put(base / "snapshots" / commit / FILE)
+    put(base / "refs" / "main", b"cccc\n")
+    source = Source(REPO, FILE, sha256=SHA, size=len(CONTENT), revision="dd")
+    order = [found.root.name for found in weights.search.places(source)]
+    assert order == ["dddd", "cccc", "aaaa", "bbbb"]
+    assert [f.root.name for f in weights.search.places(Source(REPO, FILE, revision="dd"))] == ["dddd"], "nothing else"
+
+
 def test_shards_and_the_configuration_count(tmp_path, models):
     index = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors", "z": "a.safetensors"}}
     files = {"a.safetensors": b"1", "b.safetensors": b"2", "config.json": b"{}", "c.safetensors": b"3"}
@@ -796,6 +832,44 @@ def test_an_unchanged_file_is_hashed_once(tmp_path, monkeypatch):
     os.utime(tmp_path / "other", (1, 1))
     (tmp_path / "other").replace(path)
     assert found.digest() != SHA and len(reads) == 4, "another inode of the same size and time"
+
+
+def test_a_hash_is_remembered_once_its_file_has_rested_for_two_seconds(tmp_path, monkeypatch):
+    from fathom.annotator.weights import digest
+
+    reads = []
+    monkeypatch.setattr(digest, "sha256_of", lambda path: reads.append(path) or "hash")
+    monkeypatch.setattr(digest, "_known", {})
+    path, notes = put(tmp_path / "net.pt"), tmp_path / "far" / "away" / "hashes.json"
+    for age, read in ((1.5, 2), (2.5, 1)):
+        reads.clear()
+        then = time.time() - age
+        os.utime(path, (then, then))
+        assert digest.file_digest(path, notes) == digest.file_digest(path, notes) == "hash"
+        assert len(reads) == read, age
+    reads.clear()
+    digest._known.clear()
+    assert digest.file_digest(path, notes) == "hash" and not reads, "a later process reads the note"
+    assert [p.name for p in notes.parent.iterdir()] == [notes.name]
+
+
+def test_a_hash_shows_how_far_it_is(tmp_path, monkeypatch):
+    from fathom.annotator.weights import digest
+
+    shown = []
+
+    class Bar:
+        update = shown.append
+
+    @contextmanager
+    def progress(total, label, unit):
+        shown.append((total, label, unit))
+        yield Bar
+
+    monkeypatch.setattr(host, "progress", progress)
+    path = put(tmp_path / "net.pt", bytes((1 << 22) + 5))
+    assert digest.sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert shown == [((1 << 22) + 5, "Checking net.pt", "B"), 1 << 22, 5]
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -1168,6 +1242,32 @@ def test_known_extras_are_dropped_and_the_rest_is_assigned(tmp_path):
     single = strict(half.state_dict(), dtype=torch.float32)
     assert single[0].weight.dtype == torch.float32 and single[1].num_batches_tracked.dtype == torch.int64
     assert torch.equal(strict(STATE, extras={"*": "all"})[0].bias, STATE["0.bias"]), "what is needed stays"
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.float64])
+@pytest.mark.parametrize("shape", [(0, 3), (1,), ()])
+def test_numbers_of_every_type_and_count_are_checked(dtype, shape):
+    def load(tensor: torch.Tensor) -> nn.Module:
+        module = nn.Module()
+        module.register_buffer("table", torch.empty(shape, device="meta"))
+        weights.load_strict(module, {"table": tensor}, extras={}, name="Net", path=Path("net.pth"))
+        return module
+
+    assert load(torch.ones(shape).to(dtype)).table.dtype == dtype
+    broken = torch.full(shape, float("nan")).to(dtype)
+    if broken.numel():
+        with pytest.raises(WeightsError, match="table holds NaN or infinity"):
+            load(broken)
+
+
+def test_what_differs_is_listed_up_to_four():
+    four = {f"layer.{i}": torch.zeros(1) for i in range(4)}
+    with pytest.raises(WeightsError, match=r"4 not expected: layer.0, layer.1, layer.2, layer.3\.$"):
+        strict({**STATE, **four})
+    with pytest.raises(WeightsError, match=r"5 not expected: layer.0, layer.1, layer.2, layer.3, \.\.\.\.$"):
+        strict({**STATE, **four, "layer.4": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"float32 8x3, expected float32 4x3; 0.bias float32 8, expected"):
+        strict({**STATE, "0.weight": torch.zeros(8, 3), "0.bias": torch.zeros(8)})
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ class _PlainDepthNode(_DepthNode):
 class FathomEstimateDepth(_DepthNode):
     """Depth of a picture by any depth estimator."""
 
-    DISPLAY_NAME = "Fathom Estimate Depth"
+    DISPLAY_NAME = "Fathom Depth Map"
     DESCRIPTION = (
         "Estimates how far every pixel is: a depth map for ControlNet (near is white), and the depth itself for "
         "Fathom's other nodes. fathom-tiny comes with the pack and needs no download, but gives a rough preview only; "
@@ -456,7 +456,7 @@ class _NormalsNode(Node):
 class FathomEstimateNormals(_NormalsNode):
     """Surface normals by any estimator."""
 
-    DISPLAY_NAME = "Fathom Estimate Normals"
+    DISPLAY_NAME = "Fathom Normal Map"
     DESCRIPTION = "Estimates which way every surface faces: a normal map for ControlNet, and the normals themselves."
 
     @classmethod

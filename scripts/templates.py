@@ -331,7 +331,7 @@ class _Output:
 
 
 def depth_of(graph: Graph, image: Any, estimator: str = "depth-anything-v2-small", **more: Any) -> Any:
-    """A Fathom Estimate Depth node."""
+    """A Fathom Depth Map node."""
     return graph.add("FathomEstimateDepth", image=image, estimator=estimator, **more)
 
 

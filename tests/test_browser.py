@@ -234,8 +234,14 @@ def test_search_finds_the_node(front):
     search.wait_for()
     # Aliases are known to newer ComfyUIs only; names are known to all.
     aliases = "search_aliases" in front.server.get("/object_info/FathomEstimateDepth")["FathomEstimateDepth"]
-    search.press_sequentially("z-depth" if aliases else "estimate depth", delay=10)
-    front.page.get_by_role("option").filter(has_text="Fathom Estimate Depth").first.click()
+    for words in ("depth", "depth map", "estimate depth", *(["z-depth", "controlnet depth"] if aliases else [])):
+        search.fill("")
+        search.press_sequentially(words, delay=10)
+        front.page.wait_for_function(
+            "[...document.querySelectorAll('[role=option]')].slice(0, 10)"
+            ".some((option) => option.textContent.includes('Fathom Depth Map'))"
+        )
+    front.page.get_by_role("option").filter(has_text="Fathom Depth Map").first.click()
     front.page.wait_for_function("app.graph._nodes.some((n) => n.type === 'FathomEstimateDepth')")
     front.page.keyboard.press("Escape")
 

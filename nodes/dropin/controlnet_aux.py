@@ -238,7 +238,7 @@ def _preprocessor(name: Any) -> type[DropIn] | None:
 
 class AIOPreprocessor(DropIn):
     DISPLAY_NAME = "AIO Aux Preprocessor"
-    DESCRIPTION = "Runs old graphs. In new ones use Fathom Estimate Depth, Fathom Estimate Normals or Fathom Segment."
+    DESCRIPTION = "Runs old graphs. In new ones use Fathom Depth Map, Fathom Normal Map or Fathom Segment."
     CATEGORY = _ROOT
     WIDGETS = {
         "preprocessor": combo(_CHOICES, "none", "Which preprocessor; none hands the picture on."),

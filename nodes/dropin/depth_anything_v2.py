@@ -113,7 +113,7 @@ class DepthAnythingTensorrt(DropIn):
     DISPLAY_NAME = "Depth Anything Tensorrt"
     DESCRIPTION = (
         "Runs old graphs: the network that the engine was made of, without TensorRT. In new ones use Fathom Depth "
-        "Anything V2 or Fathom Estimate Depth."
+        "Anything V2 or Fathom Depth Map."
     )
     CATEGORY = "tensorrt"
     METHOD = "main"

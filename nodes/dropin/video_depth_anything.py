@@ -24,7 +24,7 @@ _COLOURS = ["inferno", "gray"]
 
 class LoadVideoDepthAnything(DropIn):
     DISPLAY_NAME = "Load Video Depth Anything Model"
-    DESCRIPTION = "Runs old graphs. In new ones use Fathom Estimate Depth, which loads by itself."
+    DESCRIPTION = "Runs old graphs. In new ones use Fathom Depth Map, which loads by itself."
     CATEGORY = "VideoDepthAnything"
     RETURN_TYPES = ("VDAMODEL",)
     RETURN_NAMES = ("vda_model",)
@@ -42,7 +42,7 @@ class LoadVideoDepthAnything(DropIn):
 
 class RunVideoDepthAnything(DropIn):
     DISPLAY_NAME = "Video Depth Anything Process"
-    DESCRIPTION = "Runs old graphs. In new ones use Fathom Estimate Depth with video-depth-anything-small."
+    DESCRIPTION = "Runs old graphs. In new ones use Fathom Depth Map with video-depth-anything-small."
     CATEGORY = "VideoDepthAnything"
     RETURN_TYPES = ("IMAGE", "FLOAT")
     RETURN_NAMES = ("image", "fps")

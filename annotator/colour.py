@@ -59,7 +59,7 @@ class Colours:
         if numbers.dtype.kind == "u":
             codes = np.linspace(0, 1, np.iinfo(numbers.dtype).max + 1)
             tables = [np.asarray(curve(codes), np.float32) for curve in self.curves]
-        made = np.empty((*numbers.shape[:2], 1 if self.grey else 3), np.float32)
+        out = np.empty((*numbers.shape[:2], 1 if self.grey else 3), np.float32)
         turn = None if self.grey else (np.linalg.inv(_SRGB) @ self.matrix).T.astype(np.float32)
         for rows in _bands(numbers):
             part = numbers[rows]
@@ -68,8 +68,8 @@ class Colours:
                 for c in range(len(self.curves))
             ]
             stacked = np.stack(light, -1).astype(np.float32)
-            made[rows] = _encode(stacked if turn is None else stacked @ turn)
-        return made
+            out[rows] = _encode(stacked if turn is None else stacked @ turn)
+        return out
 
 
 def profile_colours(profile: bytes) -> Colours | None:
@@ -149,12 +149,12 @@ def by_tables(numbers: Any, profile: bytes) -> Any:
         flat, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
     )
     table = torch.from_numpy(np.asarray(turned, np.float32).reshape(52, 52, 52, 3) / 255).permute(3, 0, 1, 2)[None]
-    made = np.empty(numbers.shape, np.float32)
+    out = np.empty(numbers.shape, np.float32)
     for rows in _bands(numbers):
         places = torch.from_numpy(numbers[rows].astype(np.float32) / 32767.5 - 1)[None, None].flip(-1)
         found = F.grid_sample(table, places, align_corners=True, padding_mode="border")
-        made[rows] = found[0, :, 0].permute(1, 2, 0).numpy()
-    return made
+        out[rows] = found[0, :, 0].permute(1, 2, 0).numpy()
+    return out
 
 
 def _bands(numbers: Any) -> Iterator[slice]:

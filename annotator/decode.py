@@ -64,10 +64,10 @@ def decode(data: bytes, name: str) -> Any:
                 said = None if profile else _said(image, data, name)
                 return _tensor(_wide_to_srgb(_sixteen_png(data), profile, said, name), turn)
             upright = ImageOps.exif_transpose(image)
-            made = _to_srgb(upright, profile, None if profile else _said(image, data, name), name)
-            if isinstance(made, Image.Image) and "exif" in upright.info:
-                made.info["exif"] = upright.info["exif"]  # which tells the lens
-            return made
+            image_in_srgb = _to_srgb(upright, profile, None if profile else _said(image, data, name), name)
+            if isinstance(image_in_srgb, Image.Image) and "exif" in upright.info:
+                image_in_srgb.info["exif"] = upright.info["exif"]  # which tells the lens
+            return image_in_srgb
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -115,8 +115,8 @@ def _said(image: Any, data: bytes, name: str) -> Colours | None:
         return png_colours(data)
     exif = image.getexif()
     # 2 is no standard, but written; the standard way is "uncalibrated" and the index R03.
-    told = exif.get_ifd(0x8769).get(0xA001) == 2 or str(_directory(exif, 0xA005).get(1, "")).startswith("R03")
-    return adobe_rgb() if told and image.mode in ("RGB", "RGBA") else None
+    uses_adobe_rgb = exif.get_ifd(0x8769).get(0xA001) == 2 or str(_directory(exif, 0xA005).get(1, "")).startswith("R03")
+    return adobe_rgb() if uses_adobe_rgb and image.mode in ("RGB", "RGBA") else None
 
 
 def _directory(exif: Any, tag: int) -> dict[int, Any]:
@@ -153,8 +153,8 @@ def _to_srgb(image: Any, profile: bytes | None, said: Colours | None, name: str)
                 return image
             import numpy as np
 
-            made = (colours.to_srgb(np.asarray(base)) * 255 + 0.5).astype(np.uint8)
-            turned = Image.fromarray(made if made.shape[2] == 3 else made[..., 0])
+            srgb = (colours.to_srgb(np.asarray(base)) * 255 + 0.5).astype(np.uint8)
+            turned = Image.fromarray(srgb if srgb.shape[2] == 3 else srgb[..., 0])
         elif profile:
             turned = _by_littlecms(base, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
         else:
@@ -224,23 +224,23 @@ def _wide_to_srgb(numbers: Any, profile: bytes | None, said: Colours | None, nam
     colours = profile_colours(profile) if profile else said
     if colours is not None and not colours.grey and base.shape[2] == 1:
         base = base.repeat(3, 2)
-    made = None
+    srgb = None
     if colours is not None and colours.grey == (base.shape[2] == 1):
-        made = None if colours.is_srgb() else colours.to_srgb(base)
+        srgb = None if colours.is_srgb() else colours.to_srgb(base)
     elif profile and colours is None:
         try:
             sixteen = (
                 base if base.dtype == np.uint16 else np.rint(base * (65535 / top)).clip(0, 65535).astype(np.uint16)
             )
-            made = by_tables(sixteen if sixteen.shape[2] == 3 else sixteen.repeat(3, 2), profile)
+            srgb = by_tables(sixteen if sixteen.shape[2] == 3 else sixteen.repeat(3, 2), profile)
         except (ImageCms.PyCMSError, OSError, ValueError) as error:
             _log.warning("%s: its ICC profile is left out: %s", name, error)
-    if made is None:
-        made = base.astype(np.float32) / top
+    if srgb is None:
+        srgb = base.astype(np.float32) / top
     if alpha is None:
-        return made
-    made = made if made.shape[2] == 3 else made.repeat(3, 2)
-    return np.concatenate([made, alpha.astype(np.float32) / top], -1)
+        return srgb
+    srgb = srgb if srgb.shape[2] == 3 else srgb.repeat(3, 2)
+    return np.concatenate([srgb, alpha.astype(np.float32) / top], -1)
 
 
 def _sixteen_png(data: bytes) -> Any:

@@ -56,8 +56,8 @@ def reflect_pad(pixels: Tensor, rows: int, columns: int) -> Tensor:
 def _mirrored(length: int, extra: int) -> Tensor:
     if length == 1:
         return torch.zeros(1 + 2 * extra, dtype=torch.long)
-    place = torch.arange(-extra, length + extra).abs() % (2 * length - 2)
-    return torch.minimum(place, 2 * length - 2 - place)
+    index = torch.arange(-extra, length + extra).abs() % (2 * length - 2)
+    return torch.minimum(index, 2 * length - 2 - index)
 
 
 def resize(pixels: Tensor, size: Size, how: Filter) -> Tensor:
@@ -189,9 +189,9 @@ def _resize_cv_linear(levels: Tensor, size: Size) -> Tensor:
 
 
 def _linear_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
-    place = ((torch.arange(out, dtype=torch.float64) + 0.5) * (1 / (out / length)) - 0.5).float()
-    first = place.floor()
-    share = place - first
+    position = ((torch.arange(out, dtype=torch.float64) + 0.5) * (1 / (out / length)) - 0.5).float()
+    first = position.floor()
+    share = position - first
     index = torch.stack([first, first + 1], 1).long().clamp_(0, length - 1)
     return index, (torch.stack([1 - share, share], 1) * (1 << _CV_BITS)).round_().long()
 
@@ -213,9 +213,9 @@ def _blend_two(levels: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tenso
 def _area_linear_taps(length: int, out: int) -> tuple[Tensor, Tensor]:
     # Written as cv2 rounds: at exact multiples one ulp decides which neighbour is taken.
     inverse = out / length
-    place = torch.arange(out, dtype=torch.float64)
-    first = (place * (1 / inverse)).floor()
-    share = (place + 1 - (first + 1) * inverse).float().clamp_(0).frac()
+    position = torch.arange(out, dtype=torch.float64)
+    first = (position * (1 / inverse)).floor()
+    share = (position + 1 - (first + 1) * inverse).float().clamp_(0).frac()
     index = torch.stack([first, first + 1], 1).long().clamp_(0, length - 1)
     return index, (torch.stack([1 - share, share], 1) * (1 << _CV_BITS)).round_().long()
 

@@ -166,11 +166,11 @@ def decompose(
     once. take: loads an estimator; None = from the ones used last. Other arguments and errors as in `Annotator`.
     """
     picture = to_pixels(as_pictures(image)).permute(0, 2, 3, 1)
-    made: dict[str, dict[str, Signal]] = {}
+    scenes: dict[str, dict[str, Signal]] = {}
     slots = {}
     for slot, estimator in estimators.items():
-        if estimator.id not in made:
+        if estimator.id not in scenes:
             options = estimator.with_focal({}, focal_length(image))
-            made[estimator.id] = (take or cache.take)(estimator).annotate(picture, resolution, options)
-        slots[slot] = made[estimator.id][estimator.slot(slot)]
+            scenes[estimator.id] = (take or cache.take)(estimator).annotate(picture, resolution, options)
+        slots[slot] = scenes[estimator.id][estimator.slot(slot)]
     return Scene(picture.to(host.output_device()), slots)

@@ -280,9 +280,9 @@ def _live(report: Report) -> Iterator[None]:
 
     def log() -> None:
         while not ended.wait(30):
-            told = numbers()
-            total = "" if told["total"] is None else f" of {told['total']:,}"
-            console().print(f"{told['completed']:,}{total} pictures, {told['numbers']}", highlight=False)
+            counts = numbers()
+            total = "" if counts["total"] is None else f" of {counts['total']:,}"
+            console().print(f"{counts['completed']:,}{total} pictures, {counts['numbers']}", highlight=False)
 
     def draw() -> None:
         columns = [TextColumn("annotating"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[numbers]}")]

@@ -39,8 +39,8 @@ def list_models(
 
     table = Table("id", "makes", "parameters", "licence of the weights", "on disk", box=None)
     for e in descriptions().values():
-        place = where(e) or f"no, {_megabytes(e)} to fetch"
-        table.add_row(e.id, ", ".join(e.produces), f"{e.parameters / 1e6:,.1f} M", str(e.licence), place)
+        location = where(e) or f"no, {_megabytes(e)} to fetch"
+        table.add_row(e.id, ", ".join(e.produces), f"{e.parameters / 1e6:,.1f} M", str(e.licence), location)
     print_table(table)
 
 

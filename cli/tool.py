@@ -83,8 +83,8 @@ def _shape(
     from ..signals.files import load_depth
 
     colours = None if image is None else _picture(image)
-    held = _in_metres(_seen_through(load_depth(depth), *lens), *metres)
-    shape = next(make(held, colours, **cut))
+    metric = _in_metres(_seen_through(load_depth(depth), *lens), *metres)
+    shape = next(make(metric, colours, **cut))
     data = encode(shape, out.suffix.lower().lstrip("."))
     _folder(out)
     write_whole({out: data})
@@ -170,10 +170,10 @@ def bands(
     picture = _picture(photo)
     seen = _depth(picture, depth, estimator)
     if style:
-        made = band_style(picture, seen, softness=softness, styles="\n".join(style))
+        styled = band_style(picture, seen, softness=softness, styles="\n".join(style))
     else:
-        made = band_style(picture, seen, softness=softness)
-    _save(made[0], out)
+        styled = band_style(picture, seen, softness=softness)
+    _save(styled[0], out)
 
 
 @app.command()
@@ -220,14 +220,14 @@ def normals(
         raise SettingError(f"method must be geometry or midas, got {method!r}.")
     if convention not in ("controlnet", "opengl", "directx"):
         raise SettingError(f"convention must be controlnet, opengl or directx, got {convention!r}.")
-    held = _seen_through(load_depth(depth), intrinsics, intrinsics_width)
-    made = (
-        sobel_normals(held)
+    loaded = _seen_through(load_depth(depth), intrinsics, intrinsics_width)
+    normals_ = (
+        sobel_normals(loaded)
         if method == "midas"
-        else geometric_normals(_in_metres(held, near, far), field_of_view, radius=radius)
+        else geometric_normals(_in_metres(loaded, near, far), field_of_view, radius=radius)
     )
     named: Any = convention
-    _save(made.to_image(named), out)
+    _save(normals_.to_image(named), out)
 
 
 @app.command()
@@ -311,11 +311,11 @@ def convert(
     from ..tools.convert import convert_depth, depth_from_file
 
     said: Any = (meaning, unit, reading)
-    held = depth_from_file(depth, said[0], scale, said[1], channel, said[2])
+    converted = depth_from_file(depth, said[0], scale, said[1], channel, said[2])
     if near is not None or far is not None:
-        held = convert_depth(held, "metric", near, far)[0]
+        converted = convert_depth(converted, "metric", near, far)[0]
     _folder(out)
-    save_depth(held, out, metres=metres)
+    save_depth(converted, out, metres=metres)
     typer.echo(out)
 
 
@@ -353,12 +353,12 @@ def stereo(
 
     report: list[str] = []
     pair = split_pair(_picture(left), None if right is None else _picture(right), layout)
-    held = stereo_depth(
+    matched = stereo_depth(
         *pair, focal=focal, baseline=baseline, max_disparity=max_disparity, offset=offset, report=report
     )
     for line in report:
         typer.echo(line, err=True)
-    _write_depth(held, out)
+    _write_depth(matched, out)
 
 
 @app.command()
@@ -375,7 +375,7 @@ def phone(
     from ..tools.phones import load_phone_depth
 
     found = load_phone_depth(photo)
-    typer.echo(json.dumps(found.told, ensure_ascii=False), err=True)
+    typer.echo(json.dumps(found.metadata, ensure_ascii=False), err=True)
     if image is not None:
         _save(found.image, image)
     _write_depth(found.depth, out)
@@ -396,7 +396,7 @@ def rgbd(
     """Write the depth of a depth camera in a format of Fathom's, with its camera."""
     from ..tools.rgbd import load_rgbd
 
-    held, _ = load_rgbd(
+    loaded, _ = load_rgbd(
         depth,
         units_per_metre=units_per_metre,
         max_range=max_range,
@@ -406,7 +406,7 @@ def rgbd(
         intrinsics=intrinsics,
         intrinsics_width=intrinsics_width,
     )
-    _write_depth(held, out)
+    _write_depth(loaded, out)
 
 
 @app.command()
@@ -453,6 +453,6 @@ def isolate(
         if not isinstance(signal, Instances):
             raise SettingError(f"{estimator} finds no things: choose one that makes objects or faces.")
         found = select(signal, names)
-    made = isolate(picture, found, far, radius, joined=joined, background="whole" if whole else "cut out")
-    for path in made.save(out):
+    isolated = isolate(picture, found, far, radius, joined=joined, background="whole" if whole else "cut out")
+    for path in isolated.save(out):
         typer.echo(path)

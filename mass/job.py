@@ -109,48 +109,48 @@ def chunks(items: Iterator[Item], job: Job, start: int = 0) -> Iterator[Chunk]:
     each, but one for each tar or Parquet file that is a source, under its name. Frames that an estimator sees together:
     one chunk for each film, whatever its length. start: the first one's index.
     """
-    held: list[Item] = []
+    pending: list[Item] = []
     index = start
     shards = job.layout == "shards"
     films = sees_films(job)
     for item in items:
         # Frames of one film are never parted, and share a chunk with nothing else.
-        frames = films and "frame" in (item.kind, held[-1].kind if held else "")
+        frames = films and "frame" in (item.kind, pending[-1].kind if pending else "")
         shards = job.layout == "shards" and not becomes_video(item, job)
-        apart = bool(held) and item.container != held[-1].container
-        full = len(held) >= job.chunk and not (item.container and item.kind != "frame")
-        ends = apart if frames else (shards and (apart or full)) or (not shards and held and _ends(held, job.chunk))
-        if held and ends:
-            yield _chunk(held, index, shards)
-            held, index = [], index + 1
-        held.append(item)
-    if held:
-        yield _chunk(held, index, shards)
+        apart = bool(pending) and item.container != pending[-1].container
+        full = len(pending) >= job.chunk and not (item.container and item.kind != "frame")
+        ends = apart if frames else apart or full if shards else bool(pending) and _ends(pending, job.chunk)
+        if pending and ends:
+            yield _chunk(pending, index, shards)
+            pending, index = [], index + 1
+        pending.append(item)
+    if pending:
+        yield _chunk(pending, index, shards)
 
 
-def _ends(held: list[Item], size: int) -> bool:
-    if len(held) >= 4 * size:
+def _ends(pending: list[Item], size: int) -> bool:
+    if len(pending) >= 4 * size:
         return True
-    digest = hashlib.blake2b(held[-1].name.encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(pending[-1].name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % size == 0
 
 
-def _chunk(held: list[Item], index: int, shards: bool) -> Chunk:
+def _chunk(items: list[Item], index: int, shards: bool) -> Chunk:
     if not shards:
-        id = hashlib.sha256("\n".join(i.name for i in held).encode()).hexdigest()[:20]
-    elif held[0].container and held[0].kind != "frame":
-        id = held[0].container
+        id = hashlib.sha256("\n".join(i.name for i in items).encode()).hexdigest()[:20]
+    elif items[0].container and items[0].kind != "frame":
+        id = items[0].container
     else:
         id = f"{index:06}"
-    return Chunk(id, index, tuple(held))
+    return Chunk(id, index, tuple(items))
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """Which settings differ, for people to read."""
-    told = [
+    listed = [
         f"{key}: {json.dumps(old.get(key))} then, {json.dumps(new[key])} now" for key in new if old.get(key) != new[key]
     ]
-    return "; ".join(told)
+    return "; ".join(listed)
 
 
 def check(job: Job) -> None:

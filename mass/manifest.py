@@ -103,8 +103,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._seen: dict[str, int] = {}
         self._with_failures: dict[int, str] = {}
-        self._held: Any = None
-        self._told = False
+        self._run_lock: Any = None
+        self._warned = False
         self._stop = threading.Event()
 
     # ------------------------------------------------------------------------------ the whole run
@@ -141,8 +141,8 @@ class Ledger:
 
     def _unreadable(self, name: str) -> None:
         """Tell once that something in the books is not what a run writes."""
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             _log.warning(
                 "%s is not what a run of Fathom writes: what it told of is done again.",
                 self.store.path(f"{WORK}/{name}"),
@@ -163,7 +163,7 @@ class Ledger:
         for name in names:
             self.store.remove(f"{WORK}/{name}")
         with self.store._lock:
-            self.store._made.clear()
+            self.store._folders.clear()
 
     def _write_failures(self) -> None:
         if not self._with_failures:
@@ -171,7 +171,7 @@ class Ledger:
             return
         with self.store.writing(FAILED) as part:
             for _, id in sorted(self._with_failures.items()):
-                for record in _lines(self.store.read(self._place(id)))[1:]:
+                for record in _lines(self.store.read(self._name(id)))[1:]:
                     if "error" in record:
                         part.write(_line(record).encode())
 
@@ -183,7 +183,7 @@ class Ledger:
 
     # ------------------------------------------------------------------------------ one chunk
 
-    def _place(self, id: str, folder: str = "manifest") -> str:
+    def _name(self, id: str, folder: str = "manifest") -> str:
         return f"{WORK}/{folder}/{id.replace('/', '%2F')}.jsonl"
 
     def recall(self, chunk: Chunk) -> tuple[bool, dict[int, Record]]:
@@ -192,14 +192,14 @@ class Ledger:
         A picture is whole when its input did not change and its files have the size that was written (with `verify`,
         the content); on a remote store, which publishes files whole, the manifest is believed.
         """
-        data = self.store.read(self._place(chunk.id))
+        data = self.store.read(self._name(chunk.id))
         lines = _lines(data)
         if data is not None and len(lines) != data.count(b"\n"):
             self._unreadable(f"manifest/{chunk.id}.jsonl")
             lines = []
         committed = bool(lines) and lines[0].get("settings") == self._settings
         if not committed and not self.store.remote:
-            lines = _lines(self.store.read(self._place(chunk.id, "journal")))
+            lines = _lines(self.store.read(self._name(chunk.id, "journal")))
             if lines and lines[0].get("settings") != self._settings:
                 lines = []
         elif not committed:
@@ -208,10 +208,10 @@ class Ledger:
         committed = committed and [r["name"] for r in lines[1:]] == [i.name for i in chunk.items]
         marks: dict[str, Any] = {}
         found = {}
-        for place, item in enumerate(chunk.items):
+        for index, item in enumerate(chunk.items):
             record = by_name.get(item.name)
             if record is not None and ("error" in record or self._whole(item, record, marks)):
-                found[place] = record
+                found[index] = record
         return committed, found
 
     def _whole(self, item: Item, record: Record, marks: dict[str, Any]) -> bool:
@@ -239,11 +239,11 @@ class Ledger:
         """Remember a finished picture of a chunk that is not finished; a failure also shows in failed.jsonl."""
         if self.store.remote:
             return
-        place = self.store.path(self._place(chunk.id, "journal"))
+        path = self.store.path(self._name(chunk.id, "journal"))
         try:
             with self._lock:
-                self.store.make(os.path.dirname(place))
-                with open(place, "a", encoding="utf-8") as file:
+                self.store.make(os.path.dirname(path))
+                with open(path, "a", encoding="utf-8") as file:
                     if not file.tell():
                         file.write(_line({"settings": self._settings}))
                     file.write(_line(record))
@@ -252,30 +252,30 @@ class Ledger:
                         file.write(_line(record))
         except OSError as error:
             raise stores.OutputError(
-                f"{place} could not be written: {error.strerror}. What was finished is kept."
+                f"{path} could not be written: {error.strerror}. What was finished is kept."
             ) from error
 
     def commit(self, chunk: Chunk, records: list[Record], changed: bool = True) -> None:
         """The chunk is finished: write its manifest. changed: False = the one there is the same."""
         if changed:
             head = {"settings": self._settings, "id": chunk.id, **self.job.about}
-            self.store.write(self._place(chunk.id), "".join(map(_line, [head, *records])).encode())
+            self.store.write(self._name(chunk.id), "".join(map(_line, [head, *records])).encode())
             if not self.store.remote:
-                self.store.remove(self._place(chunk.id, "journal"))
+                self.store.remove(self._name(chunk.id, "journal"))
         self.seen(chunk.id, chunk.index, any("error" in r for r in records))
 
     def replace(self, id: str, index: int, about: Record, records: list[Record], chunks: list[str]) -> None:
         """Write one manifest in the place of those of `chunks`: for a video, whose frames are no more."""
         head = {"settings": self._settings, "id": id, **self.job.about, **about}
-        self.store.write(self._place(id), "".join(map(_line, [head, *records])).encode())
+        self.store.write(self._name(id), "".join(map(_line, [head, *records])).encode())
         with self._lock:
             for old in chunks:
                 self._with_failures.pop(self._seen.pop(old), None)
         self.seen(id, index, any("error" in r for r in records))
 
-    def told(self, id: str) -> list[Record]:
+    def lines(self, id: str) -> list[Record]:
         """The lines of a manifest of these settings; none when there is no such."""
-        lines = _lines(self.store.read(self._place(id)))
+        lines = _lines(self.store.read(self._name(id)))
         return lines if lines and lines[0].get("settings") == self._settings else []
 
     def since(self, index: int) -> list[str]:
@@ -301,9 +301,9 @@ class Ledger:
             return
         from filelock import FileLock, Timeout
 
-        self._held = FileLock(self.store.path(f"{WORK}/lock"))
+        self._run_lock = FileLock(self.store.path(f"{WORK}/lock"))
         try:
-            self._held.acquire(timeout=0)
+            self._run_lock.acquire(timeout=0)
         except Timeout:
             owner = (self.store.read(_OWNER) or b"").decode("utf-8", "replace")
             raise SettingError(
@@ -311,7 +311,7 @@ class Ledger:
                 "another output folder."
             ) from None
         except NotImplementedError:  # a network drive without locks
-            self._held = None
+            self._run_lock = None
 
     def _owner(self) -> None:
         self.store.write(_OWNER, f"process {os.getpid()} on {platform.node()}".encode())
@@ -320,8 +320,8 @@ class Ledger:
         name = f"{WORK}/lock.json"
         owner, since = "", 0.0
         with suppress(ValueError, KeyError, TypeError):
-            held = json.loads(self.store.read(name) or b"null")
-            owner, since = str(held["owner"]), float(held["time"])
+            holder = json.loads(self.store.read(name) or b"null")
+            owner, since = str(holder["owner"]), float(holder["time"])
         if time.time() - since < _STALE:
             raise SettingError(
                 f"another run is writing into {self.store.root} ({owner}): wait for it, or choose another output. If "
@@ -338,17 +338,17 @@ class Ledger:
                     mark()
 
         mark()
-        self._held = threading.Thread(target=keep, daemon=True, name="fathom-lock")
-        self._held.start()
+        self._run_lock = threading.Thread(target=keep, daemon=True, name="fathom-lock")
+        self._run_lock.start()
 
     def _give_lock(self) -> None:
-        if isinstance(self._held, threading.Thread):
+        if isinstance(self._run_lock, threading.Thread):
             self._stop.set()
-            self._held.join()
+            self._run_lock.join()
             self.store.remove(f"{WORK}/lock.json")
-        elif self._held is not None:
-            self._held.release()
-        self._held = None
+        elif self._run_lock is not None:
+            self._run_lock.release()
+        self._run_lock = None
 
 
 class NoBooks(Ledger):

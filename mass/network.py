@@ -39,8 +39,8 @@ class Window:
 
 
 @dataclass
-class Place:
-    """One picture's place in the queue. window: None = its tensors go through alone. number: within the window."""
+class Ticket:
+    """What a picture queues with. window: None = its tensors go through alone. number: within the window."""
 
     window: Window | None = None
     number: int = 0
@@ -54,7 +54,7 @@ class _Request:
     x: Tensor
     rest: tuple[Any, ...]
     named: dict[str, Any]
-    place: Place
+    ticket: Ticket
     answer: queue.SimpleQueue[tuple[Any, Exception | None]] = field(default_factory=queue.SimpleQueue)
 
     @property
@@ -65,13 +65,13 @@ class _Request:
 class Queued:
     """Stands for a network inside `infer`."""
 
-    def __init__(self, queue: NetworkQueue, network: nn.Module, place: Place) -> None:
-        self._queue, self._network, self._place = queue, network, place
+    def __init__(self, queue: NetworkQueue, network: nn.Module, ticket: Ticket) -> None:
+        self._queue, self._network, self._ticket = queue, network, ticket
 
     def __call__(self, x: Tensor, *rest: Any, **named: Any) -> Any:
         """The network's result, computed by the network thread."""
-        self._place.call += 1
-        return self._queue.ask(_Request(self._network, x, rest, named, self._place))
+        self._ticket.call += 1
+        return self._queue.ask(_Request(self._network, x, rest, named, self._ticket))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
@@ -108,10 +108,10 @@ class NetworkQueue:
             return result
         raise Stopped
 
-    def leave(self, place: Place) -> None:
+    def leave(self, ticket: Ticket) -> None:
         """A picture is done, failed, or too large to share: its window waits for it no longer."""
-        if place.window is not None:
-            window, place.window = place.window, None
+        if ticket.window is not None:
+            window, ticket.window = ticket.window, None
             self._queue.put(window)
 
     def stop(self) -> None:
@@ -134,12 +134,12 @@ class NetworkQueue:
             self.stopped = True
 
     def _take(self, request: _Request) -> None:
-        window = request.place.window
+        window = request.ticket.window
         if window is None or not request.plain:
             self._answer([request])
             return
-        place = request.place
-        window.waiting.append(((place.signal, place.call, place.number), request))
+        ticket = request.ticket
+        window.waiting.append(((ticket.signal, ticket.call, ticket.number), request))
         window.running -= 1
         self._flush(window)
 

@@ -26,7 +26,7 @@ from . import manifest, sinks
 from .films import FilmRun, is_fatal, reason
 from .job import Chunk, Job, becomes_video, sees_films
 from .manifest import Ledger, Record
-from .network import NetworkQueue, Place, Queued, Stopped, Window
+from .network import NetworkQueue, Queued, Stopped, Ticket, Window
 from .sources import Item, Reader
 from .stores import Store
 
@@ -176,11 +176,11 @@ class Engine:
                         continue
                     if task is None:
                         return
-                    state, at, place = task
+                    state, at, ticket = task
                     if at is None:
                         self._film(state, ledger, report, opened)
                     else:
-                        self._picture(state, at, place, ledger, report, opened)
+                        self._picture(state, at, ticket, ledger, report, opened)
             except BaseException as error:  # as above
                 fail(error)
 
@@ -218,7 +218,7 @@ class Engine:
             raise Stopped
 
     def _tasks(self, chunk: Chunk, ledger: Ledger, report: Report, opened: set[_Open]) -> Iterator[Any]:
-        """The pictures of a chunk that are not whole yet, each with its place in the queue."""
+        """The pictures of a chunk that are not whole yet, each with its ticket for the queue."""
         committed, records = ledger.recall(chunk)
         todo = [i for i in range(len(chunk.items)) if i not in records or "error" in records[i]]
         if committed and all(i in records for i in todo):
@@ -238,13 +238,13 @@ class Engine:
         state = _Open(chunk, kept, todo, sinks.sink(self.job, self.store, chunk))
         opened.add(state)
         if film:
-            yield state, None, Place()
+            yield state, None, Ticket()
             return
         for start in range(0, len(todo), WINDOW):
             part = todo[start : start + WINDOW]
             window = Window(len(part)) if self._batch > 1 else None
-            for place in part:
-                yield state, place, Place(window, place)
+            for index in part:
+                yield state, index, Ticket(window, index)
 
     def _readable(self, item: Item) -> bool:
         if item.kind == "bad":
@@ -255,11 +255,13 @@ class Engine:
             return False
         return True
 
-    def _picture(self, state: _Open, at: int, place: Place, ledger: Ledger, report: Report, opened: set[_Open]) -> None:
+    def _picture(
+        self, state: _Open, at: int, ticket: Ticket, ledger: Ledger, report: Report, opened: set[_Open]
+    ) -> None:
         item = state.chunk.items[at]
         try:
             try:
-                record, files = self._annotated(item, place, report)
+                record, files = self._annotated(item, ticket, report)
                 state.sink.put(at, files)
             except Exception as error:
                 if is_fatal(error):
@@ -267,7 +269,7 @@ class Engine:
                 record = manifest.failed(item, reason(error))
                 state.sink.put(at, {})
         finally:
-            self._queue.leave(place)
+            self._queue.leave(ticket)
         self._keep(state, at, record, ledger, report, opened)
 
     def _film(self, state: _Open, ledger: Ledger, report: Report, opened: set[_Open]) -> None:
@@ -283,7 +285,7 @@ class Engine:
             taken = taken or self._budget.take(window * image.shape[1] * image.shape[2])
             return picture, image
 
-        film = FilmRun(self.job, self.annotators, lambda network: Queued(self._queue, network, Place()))
+        film = FilmRun(self.job, self.annotators, lambda network: Queued(self._queue, network, Ticket()))
         try:
             for at, record, files in film.run(state.chunk.items, read):
                 try:
@@ -308,15 +310,15 @@ class Engine:
             last = state.left == 0
         if last:
             opened.discard(state)
-            held = state.sink.finish(whole=True)
+            outputs = state.sink.finish(whole=True)
             records = [state.records[i] for i in range(len(state.chunk.items))]
             for one in records:
-                if held and "outputs" in one:
+                if outputs and "outputs" in one:
                     # The pictures' files are in the shard; its size is what a later run looks for.
-                    one["members"], one["outputs"] = one["outputs"], {n: {"size": s} for n, s in held.items()}
+                    one["members"], one["outputs"] = one["outputs"], {n: {"size": s} for n, s in outputs.items()}
             ledger.commit(state.chunk, records)
 
-    def _annotated(self, item: Item, place: Place, report: Report) -> tuple[Record, dict[str, bytes]]:
+    def _annotated(self, item: Item, ticket: Ticket, report: Report) -> tuple[Record, dict[str, bytes]]:
         """The record and the files of one picture."""
         files: dict[str, bytes] = {}
         taken = 0
@@ -326,26 +328,26 @@ class Engine:
                 image, focal = _tensor(picture.image, self._device), focal_length(picture.image)
                 size = image.shape[1] * image.shape[2]
                 if size > SHARED_PIXELS:
-                    self._queue.leave(place)
-                if place.window is None:
+                    self._queue.leave(ticket)
+                if ticket.window is None:
                     taken = self._budget.take(size)
-                made: dict[Any, dict[str, Signal]] = {}
+                scenes: dict[Any, dict[str, Signal]] = {}
                 for number, (wanted, annotator) in enumerate(zip(self.job.signals, self.annotators, strict=True)):
-                    place.signal, place.call = number, 0
+                    ticket.signal, ticket.call = number, 0
                     if annotator.estimator.window > 1:
                         raise SettingError(
                             f"{annotator.estimator.id} sees the frames of a film together, and this is a single "
                             "picture: give it the video, or choose an estimator for pictures."
                         )
                     # One forward fills every slot of the estimator.
-                    if (forward := (wanted.estimator, wanted.weights, wanted.options)) not in made:
-                        made[forward] = annotator.annotate(
+                    if (forward := (wanted.estimator, wanted.weights, wanted.options)) not in scenes:
+                        scenes[forward] = annotator.annotate(
                             image,
                             self.job.resolution,
                             annotator.estimator.with_focal(dict(wanted.options), focal),
-                            lambda network: Queued(self._queue, network, place),
+                            lambda network: Queued(self._queue, network, ticket),
                         )
-                    signal = made[forward][annotator.estimator.slot(wanted.name)].to("cpu")
+                    signal = scenes[forward][annotator.estimator.slot(wanted.name)].to("cpu")
                     files |= sinks.encode(signal, item, wanted, self.job)
         finally:
             if taken:

@@ -119,8 +119,8 @@ def _workers(text: str) -> tuple[int, int]:
     return found
 
 
-def _absolute(place: str) -> str:
-    return place if stores.is_url(place) else os.path.abspath(place)
+def _absolute(location: str) -> str:
+    return location if stores.is_url(location) else os.path.abspath(location)
 
 
 def _names(found: Found) -> dict[str, Path]:

@@ -37,18 +37,18 @@ def wanted_signals(
         return with_options((Wanted(main, estimator, format, weights=weights),), options)
     if weights is not None and len(signals) > 1:
         raise SettingError("--weights goes with one signal: put the files into the model folder instead.")
-    made: list[Wanted] = []
+    wanted: list[Wanted] = []
     for text in signals:
         name, _, rest = text.partition("=")
         id, _, own = rest.partition(":")
         if not rest or not name.replace("-", "").replace("_", "").isalnum():
             raise SettingError(f"a signal is name=estimator, such as depth=depth-anything-v2-small; got {text!r}.")
-        if name in {w.name for w in made}:
+        if name in {w.name for w in wanted}:
             raise SettingError(f"two signals are called {name!r}: their files would be the same.")
         chosen = own or format
         kind_of_slot(by_id(id).slot(name)).check_format(chosen)
-        made.append(Wanted(name, id, chosen, weights=weights))
-    return with_options(tuple(made), options)
+        wanted.append(Wanted(name, id, chosen, weights=weights))
+    return with_options(tuple(wanted), options)
 
 
 def with_options(signals: tuple[Wanted, ...], options: Sequence[str]) -> tuple[Wanted, ...]:
@@ -96,13 +96,13 @@ def load(job: Job, found: Mapping[str, Found] | None = None) -> tuple[Job, list[
     _check_device(job.device)
     # Never the host's own choice: the manifest names the precision, and every machine of a run has to agree on it.
     dtype = torch.float16 if job.half else torch.float32
-    held: dict[str, Annotator] = {}
+    loaded: dict[str, Annotator] = {}
     for wanted in job.signals:
-        if wanted.estimator not in held:
+        if wanted.estimator not in loaded:
             files = found[wanted.estimator] if found else wanted.weights
-            held[wanted.estimator] = loading.load(by_id(wanted.estimator), files, job.device, dtype)
-    job = _identified(job, {id: annotator.found for id, annotator in held.items()})
-    return job, [held[w.estimator] for w in job.signals]
+            loaded[wanted.estimator] = loading.load(by_id(wanted.estimator), files, job.device, dtype)
+    job = _identified(job, {id: annotator.found for id, annotator in loaded.items()})
+    return job, [loaded[w.estimator] for w in job.signals]
 
 
 def _identified(job: Job, found: Mapping[str, Found]) -> Job:
@@ -208,10 +208,10 @@ def keep_books(job: Job, run: Runner, report: Report, *, resume: bool = True, ve
             if container is None:
                 run(numbered(some), ledger, report)
                 continue
-            from .video import Film
+            from .video import VideoAssembly
 
             first = next(some)
-            film = Film(store, job, ledger, first, index)
+            film = VideoAssembly(store, job, ledger, first, index)
             if film.whole():
                 report.add(skipped=1 + sum(1 for _ in some))
             else:

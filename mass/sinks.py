@@ -43,8 +43,8 @@ class Tree:
     def __init__(self, store: Store, chunk: Chunk) -> None:
         self._store = store
 
-    def put(self, place: int, files: Mapping[str, bytes]) -> None:
-        """Write the files of the picture at `place` of the chunk, all or none. Raises OutputError, or PictureError when
+    def put(self, index: int, files: Mapping[str, bytes]) -> None:
+        """Write the files of the picture at `index` of the chunk, all or none. Raises OutputError, or PictureError when
         the disk does not take one of the names."""
         try:
             for name, data in files.items():
@@ -72,10 +72,10 @@ class Shard:
         self._tar: tarfile.TarFile | None = None
         self._file: Any = None
 
-    def put(self, place: int, files: Mapping[str, bytes]) -> None:
+    def put(self, index: int, files: Mapping[str, bytes]) -> None:
         """As in Tree. A failed picture puts no files."""
         with self._lock:
-            self._early[place] = files
+            self._early[index] = files
             while self._next in self._early:
                 for name, data in self._early.pop(self._next).items():
                     self._add(name, data)

@@ -191,11 +191,11 @@ def _folds_case(out: str) -> bool:
     """Whether the disk of the output takes A and a for one name, as those of Windows and macOS do."""
     if stores.is_url(out):
         return False
-    place = os.path.abspath(out)
-    while not os.path.exists(place) and place != os.path.dirname(place):
-        place = os.path.dirname(place)
+    folder = os.path.abspath(out)
+    while not os.path.exists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
     try:
-        return place != place.swapcase() and os.path.samefile(place, place.swapcase())
+        return folder != folder.swapcase() and os.path.samefile(folder, folder.swapcase())
     except OSError:
         return False
 
@@ -239,14 +239,14 @@ def _check_places(sources: list[str], out: str) -> None:
         raise SettingError(f"{source} is named twice.")
 
 
-def _is_there(place: str) -> bool:
+def _is_there(location: str) -> bool:
     """Whether there is such a file or folder; a link that leads nowhere is there, and fails by itself."""
     try:
-        return stores.exists(place) or (not stores.is_url(place) and os.path.lexists(place))
+        return stores.exists(location) or (not stores.is_url(location) and os.path.lexists(location))
     except FathomError:
         raise
     except Exception as error:  # of whatever driver serves a URL
-        raise SettingError(f"{place} cannot be reached: {error}") from error
+        raise SettingError(f"{location} cannot be reached: {error}") from error
 
 
 def _real(path: str) -> str:
@@ -512,13 +512,13 @@ def _members(path: str, container: str, column: str) -> Iterator[Item]:
                     continue
                 key = f"{folder}/{file_name.partition('.')[0]}".lstrip("/")
                 name = shown if key.casefold() in keys else key
-                place = {"container": container, "number": number}
+                position = {"container": container, "number": number}
                 if name.casefold() in keys or member.issparse():
                     wrong = "is stored with holes" if member.issparse() else "is in the tar twice"
-                    yield Item(f"{container}/{shown}#{number}", path, "bad", column=f"{shown} {wrong}.", **place)
+                    yield Item(f"{container}/{shown}#{number}", path, "bad", column=f"{shown} {wrong}.", **position)
                 else:
                     at, size = member.offset_data, member.size
-                    yield Item(f"{container}/{name}", path, "member", at, size, **place)
+                    yield Item(f"{container}/{name}", path, "member", at, size, **position)
                 keys |= {key.casefold(), name.casefold()}
                 number += 1
             file.seek(tar.offset)  # type: ignore[attr-defined]
@@ -644,7 +644,7 @@ class _Table:
     def __init__(self, path: str) -> None:
         self._file = _parquet(path)
         self._lock = threading.Lock()
-        self._held: tuple[str, int, int, Any] | None = None
+        self._cache: tuple[str, int, int, Any] | None = None
         ends, total = [], 0
         for group in range(self._file.metadata.num_row_groups):
             total += self._file.metadata.row_group(group).num_rows
@@ -659,14 +659,14 @@ class _Table:
 
         with self._lock:
             group = bisect.bisect_right(self._ends, number)
-            if self._held is None or self._held[:2] != (column, group):
+            if self._cache is None or self._cache[:2] != (column, group):
                 try:
                     values = self._file.read_row_group(group, columns=[column]).column(column)
                 except (pyarrow.ArrowException, OSError) as error:
                     raise PictureError(f"the Parquet file is damaged: {error}") from error
                 start = self._ends[group - 1] if group else 0
-                self._held = (column, group, start, values)
-            value = self._held[3][number - self._held[2]].as_py()
+                self._cache = (column, group, start, values)
+            value = self._cache[3][number - self._cache[2]].as_py()
         if isinstance(value, dict):
             value = value.get("bytes")
         if not value:

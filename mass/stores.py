@@ -46,9 +46,9 @@ class Entry:
     folder: bool
 
 
-def is_url(place: str) -> bool:
+def is_url(location: str) -> bool:
     """Whether a place is on another file system, such as s3://bucket/folder."""
-    return "://" in place
+    return "://" in location
 
 
 @cache
@@ -100,10 +100,10 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def check_file(place: str) -> None:
+def check_file(location: str) -> None:
     """Raises PictureError for what has no bytes to read: a pipe would keep its reader waiting for ever."""
-    if not is_url(place):
-        mode = os.stat(place).st_mode
+    if not is_url(location):
+        mode = os.stat(location).st_mode
         for is_kind, kind in _NO_FILES.items():
             if is_kind(mode):
                 raise PictureError(f"is {kind}, not a file.")
@@ -118,61 +118,61 @@ _NO_FILES = {
 }
 
 
-def is_folder(place: str) -> bool:
-    """Whether `place` is an existing folder."""
-    if is_url(place):
-        fs, path = _split(place)
+def is_folder(location: str) -> bool:
+    """Whether `location` is an existing folder."""
+    if is_url(location):
+        fs, path = _split(location)
         return bool(fs.isdir(path))
-    return os.path.isdir(place)
+    return os.path.isdir(location)
 
 
-def exists(place: str) -> bool:
+def exists(location: str) -> bool:
     """Whether there is such a file or folder."""
-    if is_url(place):
-        fs, path = _split(place)
+    if is_url(location):
+        fs, path = _split(location)
         return bool(fs.exists(path))
-    return os.path.exists(place)
+    return os.path.exists(location)
 
 
-def stat(place: str) -> Stat:
+def stat(location: str) -> Stat:
     """Size and mark of a file. Raises OSError."""
-    if is_url(place):
-        fs, path = _split(place)
+    if is_url(location):
+        fs, path = _split(location)
         about = fs.info(path)
         mark = next((about[k] for k in ("ETag", "etag", "md5Hash", "mtime", "LastModified") if k in about), "")
         return Stat(int(about["size"] or 0), str(mark))
-    about = os.stat(place)
+    about = os.stat(location)
     return Stat(about.st_size, about.st_mtime_ns)
 
 
-def read_still(place: str) -> tuple[bytes, Stat]:
+def read_still(location: str) -> tuple[bytes, Stat]:
     """The whole of a file that did not change meanwhile. Raises OSError, or PictureError when it keeps changing."""
-    check_file(place)
+    check_file(location)
     for _ in range(3):
-        before = stat(place)
-        data = read(place)
-        if stat(place) == before and len(data) == before.size:
+        before = stat(location)
+        data = read(location)
+        if stat(location) == before and len(data) == before.size:
             return data, before
-    raise PictureError(f"{place} changes while it is read: something is still writing it.")
+    raise PictureError(f"{location} changes while it is read: something is still writing it.")
 
 
-def read(place: str, offset: int = 0, size: int = -1) -> bytes:
+def read(location: str, offset: int = 0, size: int = -1) -> bytes:
     """Bytes of a file. Raises OSError."""
-    if is_url(place):
-        fs, path = _split(place)
+    if is_url(location):
+        fs, path = _split(location)
         return fs.cat_file(path, start=offset or None, end=None if size < 0 else offset + size)
-    with open(place, "rb") as file:
+    with open(location, "rb") as file:
         file.seek(offset)
         return file.read(size)
 
 
-def open_file(place: str) -> Any:
+def open_file(location: str) -> Any:
     """A file open for reading, seekable. Raises OSError."""
-    if is_url(place):
-        fs, path = _split(place)
+    if is_url(location):
+        fs, path = _split(location)
         return fs.open(path, "rb")
-    check_file(place)
-    return open(place, "rb")
+    check_file(location)
+    return open(location, "rb")
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -189,7 +189,7 @@ class Store:
         self.root = root.rstrip("/") if is_url(root) else root
         self.beside = beside
         self.remote = is_url(root)
-        self._made: set[str] = set()
+        self._folders: set[str] = set()
         self._lock = threading.Lock()
 
     def path(self, name: str) -> str:
@@ -223,15 +223,15 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder if it is there."""
-        place = self.path(name)
+        location = self.path(name)
         if self.remote:
-            fs, path = _split(place)
+            fs, path = _split(location)
             if fs.exists(path):
                 fs.rm(path, recursive=True)
-        elif os.path.isdir(place):
-            shutil.rmtree(place, ignore_errors=True)
+        elif os.path.isdir(location):
+            shutil.rmtree(location, ignore_errors=True)
         else:
-            Path(place).unlink(missing_ok=True)
+            Path(location).unlink(missing_ok=True)
 
     def names(self, folder: str) -> Iterator[str]:
         """The names of the files right in `folder`, sorted; none when it does not exist."""
@@ -243,14 +243,14 @@ class Store:
     def make(self, folder: str) -> None:
         """Make a folder of the local disk once."""
         with self._lock:
-            if folder in self._made:
+            if folder in self._folders:
                 return
         os.makedirs(folder, exist_ok=True)
         with self._lock:
             # Of a million folders only the last few are asked for again.
-            if len(self._made) > 4096:
-                self._made.clear()
-            self._made.add(folder)
+            if len(self._folders) > 4096:
+                self._folders.clear()
+            self._folders.add(folder)
 
 
 class _Writing:
@@ -316,15 +316,15 @@ class _Writing:
             self._file.discard()
 
     def _failed(self, error: OSError) -> FathomError:
-        place = self._store.path(self._name)
+        location = self._store.path(self._name)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return OutputError(
-                f"the disk is full: {place} could not be written. What was finished is kept; make room and run the "
+                f"the disk is full: {location} could not be written. What was finished is kept; make room and run the "
                 "same command again."
             )
         if error.errno in _NAME:
-            return PictureError(f"{place} could not be written: {error.strerror}. Give the picture another name.")
-        return OutputError(f"{place} could not be written: {error.strerror or error}. What was finished is kept.")
+            return PictureError(f"{location} could not be written: {error.strerror}. Give the picture another name.")
+        return OutputError(f"{location} could not be written: {error.strerror or error}. What was finished is kept.")
 
 
 class OutputError(FathomError):

@@ -35,9 +35,9 @@ def _open(path: str) -> Any:
         raise LibraryError(f"{path}: video needs PyAV: pip install av.") from error
     stores.check_file(path)
     # FFmpeg takes names as UTF-8 alone.
-    place = path if not stores.is_url(path) and path.isprintable() else stores.open_file(path)
+    source = path if not stores.is_url(path) and path.isprintable() else stores.open_file(path)
     try:
-        return av.open(place)
+        return av.open(source)
     except FFmpegError as error:
         raise PictureError(f"is not a video that FFmpeg can read: {error.strerror}") from error
 
@@ -86,10 +86,10 @@ def _mark(frame: Any) -> str:
         planes = frame.to_ndarray()
     except ValueError:  # a layout that PyAV has no array for
         planes = frame.to_ndarray(format="rgb24")
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     for plane in planes if isinstance(planes, tuple) else (planes,):
-        made.update(plane.tobytes())
-    return made.hexdigest()[:16]
+        digest.update(plane.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def listed_frames(path: str) -> Iterator[tuple[int | None, str]]:
@@ -137,7 +137,7 @@ class Frames:
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._held: OrderedDict[int, tuple[Any, str, int, str]] = OrderedDict()
+        self._cache: OrderedDict[int, tuple[Any, str, int, str]] = OrderedDict()
         self._restart()
 
     def _restart(self) -> None:
@@ -155,7 +155,7 @@ class Frames:
         """
         with self._lock:
             if self._proven(number, mark):
-                return self._held[number][:3]
+                return self._cache[number][:3]
             if not self._at < number <= self._at + self.FAR:
                 self._seek(number, time, mark)
             self._decode_to(number)
@@ -165,11 +165,11 @@ class Frames:
                 self._decode_to(number)
             if not self._proven(number, mark):
                 raise PictureError("the video has no such frame: it is damaged, or changed since it was listed.")
-            return self._held[number][:3]
+            return self._cache[number][:3]
 
     def _proven(self, number: int, mark: str) -> bool:
         """Whether the frame is here, and is the one listed; what was decoded from the start needs no proof."""
-        return number in self._held and self._held[number][3] in ("", mark)
+        return number in self._cache and self._cache[number][3] in ("", mark)
 
     def _decode_to(self, number: int) -> None:
         while self._at < number:
@@ -209,16 +209,16 @@ class Frames:
         size = array.nbytes
         if wide:
             array = array.astype(np.float32) / 65535
-        self._held.pop(number, None)
-        self._held[number] = (torch.from_numpy(array)[None], sha256, size, mark)
-        while len(self._held) > self.LEAST and sum(held[0].nbytes for held in self._held.values()) > self.KEEP:
-            self._held.popitem(last=False)
+        self._cache.pop(number, None)
+        self._cache[number] = (torch.from_numpy(array)[None], sha256, size, mark)
+        while len(self._cache) > self.LEAST and sum(entry[0].nbytes for entry in self._cache.values()) > self.KEEP:
+            self._cache.popitem(last=False)
 
 
 # ------------------------------------------------------------------------------------------------ writing
 
 
-class Film:
+class VideoAssembly:
     """One video whose results become a video each: FFV1 in .mkv, exact, the source's times to the millisecond.
 
     Depth is rendered between the ends of all frames together, so that it does not flicker. first: the source's first
@@ -236,7 +236,7 @@ class Film:
 
     def whole(self) -> bool:
         """Whether an earlier run has finished this video and its source is the same."""
-        lines: list[Any] = self.ledger.told(self.id)
+        lines: list[Any] = self.ledger.lines(self.id)
         if not lines or any("error" in line for line in lines):
             return False
         head = lines[0]
@@ -259,21 +259,21 @@ class Film:
         """Write the videos from the frames, then one manifest in the place of the frames' own. False: they cannot be
         put into one video, which is listed as a failure."""
         chunks = self.ledger.since(self.index)
-        records = [line for id in chunks for line in self.ledger.told(id)[1:]]
+        records = [line for id in chunks for line in self.ledger.lines(id)[1:]]
         base = time_base(self.path)
-        made = list(self._timed([r for r in records if "outputs" in r]))
+        frames = list(self._timed([r for r in records if "outputs" in r]))
         about = {"source": readable(self.path), "changed": stores.stat(self.path).changed}
         kept: list[Record] = [
-            {"name": r["name"], "input": r["input"], "seconds": float(pts * base)} for pts, r in made
+            {"name": r["name"], "input": r["input"], "seconds": float(pts * base)} for pts, r in frames
         ] + [r for r in records if "error" in r]
         wrong = ""
         try:
-            outputs = {self.target(w): self._write(w, made, base) for w in self.job.signals if made}
+            outputs = {self.target(w): self._write(w, frames, base) for w in self.job.signals if frames}
         except PictureError as error:
             outputs, wrong = {}, str(error)
             kept.append({"name": self.name, "source": readable(self.path), "error": wrong})
         self.ledger.replace(self.id, self.index, {**about, "outputs": outputs}, kept, chunks)
-        for _, record in made:
+        for _, record in frames:
             for name in record["outputs"]:
                 self.store.remove(name)
         return not wrong
@@ -288,8 +288,8 @@ class Film:
             last = time
             yield time, record
 
-    def _frames(self, wanted: Wanted, made: list[tuple[int, Record]]) -> Iterator[tuple[int, Any]]:
-        for pts, record in made:
+    def _frames(self, wanted: Wanted, frames: list[tuple[int, Record]]) -> Iterator[tuple[int, Any]]:
+        for pts, record in frames:
             yield pts, self._load(next(n for n in record["outputs"] if n.endswith(f"_{wanted.name}.png")), record)
 
     def _load(self, name: str, record: Record) -> Any:
@@ -308,11 +308,11 @@ class Film:
         array: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         return np.ascontiguousarray(array[..., ::-1])
 
-    def _write(self, wanted: Wanted, made: list[tuple[int, Record]], base: Fraction) -> Record:
+    def _write(self, wanted: Wanted, frames: list[tuple[int, Record]], base: Fraction) -> Record:
         import av
         import numpy as np
 
-        look = self._look(wanted, made)
+        look = self._look(wanted, frames)
         wide = wanted.format not in ("png", "webp")
         stream: Any = None
         array: Any
@@ -320,7 +320,7 @@ class Film:
         with tempfile.TemporaryFile(dir=folder) as file:
             film: Any
             with av.open(file, "w", format="matroska", options={"fflags": "+bitexact"}) as film:
-                for pts, frame in self._frames(wanted, made):
+                for pts, frame in self._frames(wanted, frames):
                     if isinstance(frame, Depth):
                         plane = (frame.to_image(look=look)[0, :, :, 0] * (65535 if wide else 255)).round().numpy()
                         array, kind = plane.astype(np.uint16 if wide else np.uint8), "gray16le" if wide else "gray"
@@ -345,18 +345,18 @@ class Film:
             return self._publish(file, self.target(wanted))
 
     def _publish(self, file: Any, name: str) -> Record:
-        made, size = hashlib.sha256(), 0
+        digest, size = hashlib.sha256(), 0
         file.seek(0)
         with self.store.writing(name) as part:
             while block := file.read(2**22):
-                made.update(block)
+                digest.update(block)
                 size += part.write(block)
-        return {"size": size, "sha256": made.hexdigest()}
+        return {"size": size, "sha256": digest.hexdigest()}
 
-    def _look(self, wanted: Wanted, made: list[tuple[int, Record]]) -> Any:
+    def _look(self, wanted: Wanted, frames: list[tuple[int, Record]]) -> Any:
         """The rendering of all frames: the published one between ends that all frames share."""
         look, lows, highs = None, [], []
-        for _, frame in self._frames(wanted, made):
+        for _, frame in self._frames(wanted, frames):
             if not isinstance(frame, Depth):
                 return None
             look = frame.look

@@ -46,17 +46,17 @@ def run_blocks(
     vit: Any,
     pixels: Tensor,
     taps: Sequence[int],
-    place: Callable[[Tensor, Size], Tensor],
+    positions: Callable[[Tensor, Size], Tensor],
     blocks: int | None = None,
 ) -> tuple[list[Tensor], Size]:
     """The tokens (B,1+h*w,C), class token first, behind each block in `taps`, and the grid (h, w).
 
-    place: gives the position table (1,1+n*n,C) for a grid. blocks: how many of the transformer's run, None = all.
+    positions: gives the position table (1,1+n*n,C) for a grid. blocks: how many of the transformer's run, None = all.
     """
     patches = vit.patch_embed.proj(pixels)
     grid = (patches.shape[-2], patches.shape[-1])
     first = vit.cls_token.expand(len(patches), -1, -1)
-    x = torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + place(vit.pos_embed, grid)
+    x = torch.cat([first, patches.flatten(2).transpose(1, 2)], 1) + positions(vit.pos_embed, grid)
     kept = []
     for number, block in enumerate(vit.blocks[:blocks]):
         x = block(x)
@@ -67,17 +67,17 @@ def run_blocks(
 
 def place_by_size(table: Tensor, grid: Size, mode: str) -> Tensor:
     """A position table (1,1+n*n,C) resized to `grid` by the filter `mode`; the class token's row stays."""
-    return _place(table, grid, mode=mode, size=grid)
+    return _resample(table, grid, mode=mode, size=grid)
 
 
 def place_by_scale(table: Tensor, grid: Size) -> Tensor:
     """As `place_by_size`, the way of facebookresearch/dinov2: bicubic by a scale that holds a tenth of a patch more
     than the grid, which moves every sample a little."""
     side = math.isqrt(table.shape[1] - 1)
-    return _place(table, grid, mode="bicubic", scale_factor=[(n + 0.1) / side for n in grid])
+    return _resample(table, grid, mode="bicubic", scale_factor=[(n + 0.1) / side for n in grid])
 
 
-def _place(table: Tensor, grid: Size, **how: Any) -> Tensor:
+def _resample(table: Tensor, grid: Size, **how: Any) -> Tensor:
     side = math.isqrt(table.shape[1] - 1)
     if grid == (side, side):
         return table

@@ -78,11 +78,11 @@ def least_squares(errors: Callable[[float], Tensor]) -> float:
             left = float(moved.norm())
             # How much smaller the squared error is, and how much smaller a straight line would have made it.
             gain = 1 - (left / size) ** 2 if 0.1 * left < size else -1.0
-            bent, held = (steep / scale * move / size) ** 2, damping * (move / size) ** 2
-            hoped = bent + 2 * held
+            bent, damped = (steep / scale * move / size) ** 2, damping * (move / size) ** 2
+            hoped = bent + 2 * damped
             share = gain / hoped if hoped else 0.0
             if share <= 0.25:
-                shrink = 0.5 if gain >= 0 else 0.5 * (bent + held) / (bent + held - 0.5 * gain)
+                shrink = 0.5 if gain >= 0 else 0.5 * (bent + damped) / (bent + damped - 0.5 * gain)
                 shrink = 0.1 if 0.1 * left >= size or shrink < 0.1 else shrink
                 reach, damping = shrink * min(reach, abs(move) / 0.1), damping / shrink
             elif damping == 0 or share >= 0.75:

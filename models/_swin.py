@@ -105,8 +105,8 @@ class _Block(nn.Module):
         """(windows, n, n): -100 between places that only the shift has brought into one window."""
 
         def part(length: int) -> Tensor:
-            place = torch.arange(length, device=like.device)
-            return (place >= length - self.window).long() + (place >= length - self.shift).long()
+            index = torch.arange(length, device=like.device)
+            return (index >= length - self.window).long() + (index >= length - self.shift).long()
 
         size = self.window
         region = part(height)[:, None] * 3 + part(width)

@@ -433,8 +433,8 @@ class OpenPose(Estimator):
             return super().read(found)
         tensors: dict[str, Tensor] = {}
         for part, file in (("body", found.path), *((name.split("_")[0], found.part(name)) for name in found.also)):
-            held = super().read(replace(found, path=file, also=())).tensors
-            tensors |= {f"{part.removesuffix('net.pth')}.{name}": tensor for name, tensor in held.items()}
+            part_tensors = super().read(replace(found, path=file, also=())).tensors
+            tensors |= {f"{part.removesuffix('net.pth')}.{name}": tensor for name, tensor in part_tensors.items()}
         return Checkpoint(found.path, tensors, layout=found.layout, found=found)
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
@@ -464,9 +464,9 @@ class OpenPose(Estimator):
         for name in ("body", "hand", "face"):
             kind = getattr(library(f"open_pose.{name}", self.name), name.capitalize())
             # Their constructors do nothing but read a file.
-            made = kind.__new__(kind)
-            made.model = Called(network, name)
-            parts.append(made)
+            detector = kind.__new__(kind)
+            detector.model = Called(network, name)
+            parts.append(detector)
         return module.OpenposeDetector(*parts)
 
 
@@ -483,8 +483,8 @@ def _persons(found: list[Any], seen: Size, size: Size) -> tuple[Thing, ...]:
                 points[index] = torch.tensor(point).round()
         for part, listed in ((LEFT_HAND, pose.left_hand), (RIGHT_HAND, pose.right_hand), (FACE, pose.face)):
             if listed:
-                place = torch.tensor([(float(p.x), float(p.y)) for p in listed]) * whole
-                points[part.start : part.start + len(place)] = place
+                seen_points = torch.tensor([(float(p.x), float(p.y)) for p in listed]) * whole
+                points[part.start : part.start + len(seen_points)] = seen_points
         there = (points >= 0).all(1)
         points = torch.where(there[:, None], points * scale, -1.0)
         low, high = points[there].amin(0), points[there].amax(0)

@@ -97,10 +97,10 @@ class DepthAnythingNetwork(nn.Module):
     """
 
     def __init__(
-        self, spec: Spec, taps: tuple[int, ...], reach: float | None, place: Callable[[Tensor, Size], Tensor]
+        self, spec: Spec, taps: tuple[int, ...], reach: float | None, positions: Callable[[Tensor, Size], Tensor]
     ) -> None:
         super().__init__()
-        self.taps, self.reach, self.place = taps, reach, place
+        self.taps, self.reach, self.positions = taps, reach, positions
         gated: dict[str, Any] = {}
         if spec.gated:
             from timm.layers.mlp import SwiGLUPacked
@@ -113,7 +113,7 @@ class DepthAnythingNetwork(nn.Module):
         self.depth_head = Head(spec, nn.ReLU(inplace=True) if reach is None else nn.Sigmoid())
 
     def forward(self, pixels: Tensor) -> Tensor:
-        tokens, grid = run_blocks(self.pretrained, pixels, self.taps, self.place)
+        tokens, grid = run_blocks(self.pretrained, pixels, self.taps, self.positions)
         depth = self.depth_head([self.pretrained.norm(x)[:, 1:] for x in tokens], grid)[:, 0]
         return depth if self.reach is None else depth * self.reach
 
@@ -192,8 +192,8 @@ class DepthAnything(Estimator):
             )
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
-        place = partial(place_by_size, mode="bicubic") if self.transformers else place_by_scale
-        return DepthAnythingNetwork(self.spec, self.taps, self.reach, place)
+        positions = partial(place_by_size, mode="bicubic") if self.transformers else place_by_scale
+        return DepthAnythingNetwork(self.spec, self.taps, self.reach, positions)
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.transformers:

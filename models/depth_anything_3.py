@@ -237,7 +237,7 @@ def _placed(x: Tensor, aspect: float) -> Tensor:
     channels, rows, columns = x.shape[1:]
     speed = 100.0 ** (-torch.arange(channels // 4, dtype=torch.float64) / (channels // 4))
     plane = view_plane(rows, columns, aspect).double()
-    across, down = (0.1 * _waves(place[:, None] * speed).to(x) for place in (plane[0, :, 0], plane[:, 0, 1]))
+    across, down = (0.1 * _waves(position[:, None] * speed).to(x) for position in (plane[0, :, 0], plane[:, 0, 1]))
     x[:, : channels // 2] += across[:, None, :]
     x[:, channels // 2 :] += down[:, :, None]
     return x

@@ -167,8 +167,8 @@ def patches(picture: Tensor, span: int, step: int) -> list[tuple[int, int, int]]
 
     def worth(left: int, top: int, side: int) -> bool:
         right, bottom = left + side, top + side
-        held = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
-        return bool(held / side**2 >= average)
+        edges = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+        return bool(edges / side**2 >= average)
 
     found = []
     stride = round(span // 2 * 0.75)
@@ -191,8 +191,8 @@ def _fade(height: int, width: int) -> Tensor:
     """(height, width): 1 in the middle of a patch, 0 along its border; a blurred box."""
     samples = 3000  # as published, then resized
     sigma = samples // 16
-    place = torch.arange(-2 * sigma, 2 * sigma + 1, dtype=torch.float64)
-    blur = torch.exp(-(place**2) / (2 * sigma**2))
+    position = torch.arange(-2 * sigma, 2 * sigma + 1, dtype=torch.float64)
+    blur = torch.exp(-(position**2) / (2 * sigma**2))
     border = int(0.15 * samples)
     box = torch.zeros(samples, dtype=torch.float64)
     box[border : samples - border] = 1
@@ -255,8 +255,8 @@ class BoostedEstimator(LeReSEstimator):
 
     def raw(self, network: Any, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
         assert isinstance(fit, BoostFit)  # noqa: S101 - made by fit
-        made = [self._boost(network, picture[None], fit) for picture in fit.enter(pixels)]
-        return fit.leave(torch.cat(made), size)
+        boosted = [self._boost(network, picture[None], fit) for picture in fit.enter(pixels)]
+        return fit.leave(torch.cat(boosted), size)
 
     def memory_required(self, batch: int, fit: Fit, dtype: torch.dtype) -> int:
         """The most that one picture can take: pictures go one after another, and their edges choose the sizes."""

@@ -208,8 +208,8 @@ class MarigoldEstimator(Estimator):
             config[part] = named_settings(found.root / name, _CONFIGURATIONS[part], _WITHOUT_EFFECT[part])
         tensors = {"text": self._empty_prompt(found, config["text_encoder"])}
         for part in ("unet", "vae"):
-            held = self._part(found, part, "diffusion_pytorch_model").tensors
-            tensors |= {f"{part}.{name}": tensor for name, tensor in held.items()}
+            part_tensors = self._part(found, part, "diffusion_pytorch_model").tensors
+            tensors |= {f"{part}.{name}": tensor for name, tensor in part_tensors.items()}
         return Checkpoint(found.path, tensors, config, layout=found.layout, found=found)
 
     def _part(self, found: Found, part: str, stem: str) -> Checkpoint:
@@ -225,8 +225,8 @@ class MarigoldEstimator(Estimator):
     def _empty_prompt(self, found: Found, config: Mapping[str, Any]) -> Tensor:
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        held = self._part(found, "text_encoder", "model")
-        if all(tensor.is_meta for tensor in held.tensors.values()):
+        checkpoint = self._part(found, "text_encoder", "model")
+        if all(tensor.is_meta for tensor in checkpoint.tensors.values()):
             return torch.empty(1, len(_EMPTY_PROMPT), int(config.get("hidden_size") or 0), device="meta")
         try:
             with parameters_on_meta():
@@ -235,9 +235,9 @@ class MarigoldEstimator(Estimator):
             raise WeightsError(f"{self.name}: {found.root / 'text_encoder/config.json'}: {error}") from error
         # Newer transformers leave out the outer name that the files carry.
         outer = "text_model." if next(iter(encoder.state_dict())).startswith("text_model.") else ""
-        tensors = {outer + name.removeprefix("text_model."): tensor for name, tensor in held.tensors.items()}
+        tensors = {outer + name.removeprefix("text_model."): tensor for name, tensor in checkpoint.tensors.items()}
         extras = {"*position_ids": "counts upwards"}
-        load_strict(encoder, tensors, extras=extras, name=f"{self.name}, text encoder", path=held.path)
+        load_strict(encoder, tensors, extras=extras, name=f"{self.name}, text encoder", path=checkpoint.path)
         with torch.no_grad():
             return encoder.float().eval()(torch.tensor([_EMPTY_PROMPT]))[0].detach()
 
@@ -377,14 +377,14 @@ def _layers(targets: Mapping[str, Any]) -> list[tuple[Layer, int]]:
     A target is a colour, or a stack of up to three measures. Raises one of `_UNKNOWN` for a description that is none.
     """
     found = []
-    for place, name in enumerate(targets["target_names"]):
+    for index, name in enumerate(targets["target_names"]):
         about = targets[name]
         if about.get("prediction_space") != "stack":
-            found.append((_layer(name, 3, about), 3 * place))
+            found.append((_layer(name, 3, about), 3 * index))
             continue
         for channel, measure in zip(range(3), about["sub_target_names"], strict=True):
             if measure is not None:
-                found.append((_layer(measure, 1, targets[measure]), 3 * place + channel))
+                found.append((_layer(measure, 1, targets[measure]), 3 * index + channel))
     return found
 
 

@@ -99,11 +99,11 @@ class OneFormerEstimator(Estimator):
 
     def adapt(self, checkpoint: Checkpoint) -> Estimator:
         embed = "model.transformer_module.decoder.class_embed.bias", "sem_seg_head.predictor.class_embed.bias"
-        held = next((checkpoint.tensors[k] for k in embed if k in checkpoint.tensors), None)
+        weight = next((checkpoint.tensors[k] for k in embed if k in checkpoint.tensors), None)
         expected = len(Palette.named(self.palette))
-        if held is not None and len(held) != expected + 1:
+        if weight is not None and len(weight) != expected + 1:
             raise WeightsError(
-                f"{self.name}: {checkpoint.path} tells {len(held) - 1} classes apart, {self.palette} has {expected}. "
+                f"{self.name}: {checkpoint.path} tells {len(weight) - 1} classes apart, {self.palette} has {expected}. "
                 "It is a OneFormer of another data set: choose the estimator of that one."
             )
         return self
@@ -251,12 +251,12 @@ def _winners(masks: Tensor, scores: Tensor, network: Size | None, size: Size) ->
     areas = []
     for k, (mask, score) in enumerate(zip(masks, scores, strict=True)):
         chance = _enlarged(mask, network, size).sigmoid()
-        held = chance >= 0.5
-        areas.append(int(held.sum()))
+        covers = chance >= 0.5
+        areas.append(int(covers.sum()))
         better = score * chance > best
         best = torch.where(better, score * chance, best)
         winner.masked_fill_(better, k)
-        inside = torch.where(better, held, inside)
+        inside = torch.where(better, covers, inside)
     return winner, inside, areas
 
 
@@ -433,8 +433,10 @@ def _objects(of: Estimator, task: Task, name: str, about: str) -> Estimator:
     else:
         once = "Whether of things of one name with nearly the same mask the best alone stays; published is without."
         options, produces = (threshold, Option("once", False, about=once)), ("objects",)
-    told = {"id": f"{of.id}-{'panoptic' if task == 'panoptic' else 'objects'}", "name": f"{of.name} {name}"}
-    return OneFormerObjects(**{**kept, **told, "about": about, "produces": produces, "options": options, "task": task})
+    identity = {"id": f"{of.id}-{'panoptic' if task == 'panoptic' else 'objects'}", "name": f"{of.name} {name}"}
+    return OneFormerObjects(
+        **{**kept, **identity, "about": about, "produces": produces, "options": options, "task": task}
+    )
 
 
 _ADE_PTH = "250_16_swin_l_oneformer_ade20k_160k.pth"

@@ -100,9 +100,9 @@ class PromptDepthAnythingNetwork(nn.Module):
     """Input: (B,3,h,w) normalised with the ImageNet mean and deviation, h and w multiples of 14, and a prompt
     (B,1,h',w') in metres of any size, measured everywhere. Output: metres (B,h,w), larger = farther, float32."""
 
-    def __init__(self, spec: Spec, place: Callable[[Tensor, Size], Tensor]) -> None:
+    def __init__(self, spec: Spec, positions: Callable[[Tensor, Size], Tensor]) -> None:
         super().__init__()
-        self.taps, self.place = spec.taps, place
+        self.taps, self.positions = spec.taps, positions
         self.pretrained = vision_transformer(
             spec.width, spec.depth, spec.heads, grid=GRID, patch=PATCH, init_values=1.0
         )
@@ -113,7 +113,7 @@ class PromptDepthAnythingNetwork(nn.Module):
         nearest, farthest = prompt.amin((1, 2, 3), keepdim=True), prompt.amax((1, 2, 3), keepdim=True)
         # A map of one distance has no range to divide by: it becomes 0, and the result that distance.
         share = (prompt - nearest) / (farthest - nearest).clamp_min(torch.finfo(prompt.dtype).tiny)
-        tokens, grid = run_blocks(self.pretrained, pixels, self.taps, self.place)
+        tokens, grid = run_blocks(self.pretrained, pixels, self.taps, self.positions)
         normed = [self.pretrained.norm(x)[:, 1:] for x in tokens]
         depth = self.depth_head(normed, grid, share.to(pixels.dtype)).float()
         return (depth * (farthest - nearest) + nearest)[:, 0]
@@ -177,8 +177,8 @@ class PromptDepthAnything(Estimator):
         return replace(self, transformers=transformers)
 
     def build(self, checkpoint: Checkpoint) -> nn.Module:
-        place = partial(place_by_size, mode="bicubic") if self.transformers else place_by_scale
-        return PromptDepthAnythingNetwork(self.spec, place)
+        positions = partial(place_by_size, mode="bicubic") if self.transformers else place_by_scale
+        return PromptDepthAnythingNetwork(self.spec, positions)
 
     def translate(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return official_names(tensors, _NAMES) if self.transformers else _without_prefix(tensors)

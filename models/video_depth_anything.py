@@ -206,22 +206,22 @@ class Alignment:
         The last `BLEND` frames of a window are final only with the next: `rest` gives them at the end of the film.
         """
         first = not self._anchors
-        scale, shift = (1.0, 0.0) if first else self._fit([window(place) for place in range(ANCHORS)])
+        scale, shift = (1.0, 0.0) if first else self._fit([window(index) for index in range(ANCHORS)])
 
-        def aligned(place: int) -> Tensor:
-            depth = window(place)
+        def aligned(index: int) -> Tensor:
+            depth = window(index)
             return depth if first else (depth * scale + shift).clamp_(min=0)
 
         for i, before in enumerate(self._tail):
             yield torch.lerp(before, aligned(ANCHORS + i), i / (BLEND - 1))
         anchors = self._anchors[:1]
-        for place in range(0 if first else OVERLAP, WINDOW - BLEND):
-            depth = aligned(place)
-            if place in KEYFRAMES[not first : ANCHORS]:
+        for index in range(0 if first else OVERLAP, WINDOW - BLEND):
+            depth = aligned(index)
+            if index in KEYFRAMES[not first : ANCHORS]:
                 anchors.append(depth)
             yield depth
         self._anchors = anchors
-        self._tail = [aligned(place) for place in range(WINDOW - BLEND, WINDOW)]
+        self._tail = [aligned(index) for index in range(WINDOW - BLEND, WINDOW)]
 
     def rest(self) -> Iterator[Tensor]:
         """The frames that wait for another window, when there is none."""
@@ -245,7 +245,7 @@ class Alignment:
         return (count * xy - x * y) / spread, (xx * y - x * xy) / spread
 
 
-class Film:
+class FilmInWindows:
     """A film on its way through the network: frames go in by `push` and come out by and by, in order, by `flush` all.
 
     A frame comes out at the latest when the 31st after it has gone in. What is held does not grow with the length.
@@ -303,15 +303,15 @@ class Film:
         path = self._network(levels[0], levels[1], window[0][1], part="fuse")
         cache: dict[int, Tensor] = {}
 
-        def depth(place: int) -> Tensor:
-            if place not in cache:
+        def depth(index: int) -> Tensor:
+            if index not in cache:
                 interrupt.check()
-                few = range(place, min(place + self.FEW, WINDOW))
+                few = range(index, min(index + self.FEW, WINDOW))
                 second, first = (torch.cat([window[i][level] for i in few]) for level in (1, 0))
                 raw = self._network(path[few.start : few.stop], second, first, part="finish")
                 cache.clear()
                 cache.update(zip(few, self._leave(raw.float()), strict=True))
-            return cache[place]
+            return cache[index]
 
         for frame in self._alignment.add(depth):
             self._given += 1
@@ -368,7 +368,7 @@ class VideoDepthAnything(Estimator):
         network = lower_bound(height, width, round_to(least, PATCH) if ratio > _WIDEST else least, PATCH)
         return Fit((height, width), network, "bicubic", "bilinear_corners")
 
-    def film(self, network: nn.Module, fit: Fit, size: Size, options: Mapping[str, Any]) -> Film:
+    def film(self, network: nn.Module, fit: Fit, size: Size, options: Mapping[str, Any]) -> FilmInWindows:
         return self._film(network, fit, size, lambda depth: {"depth": self.signal(depth[None, None])})
 
     def raw(self, network: nn.Module, pixels: Tensor, fit: Fit, size: Size, options: Mapping[str, Any]) -> Tensor:
@@ -376,9 +376,9 @@ class VideoDepthAnything(Estimator):
         film = self._film(network, fit, size, lambda depth: depth)
         return torch.stack([*film.push(pixels), *film.flush()])[:, None]
 
-    def _film(self, network: nn.Module, fit: Fit, size: Size, give: Callable[[Tensor], Any]) -> Film:
+    def _film(self, network: nn.Module, fit: Fit, size: Size, give: Callable[[Tensor], Any]) -> FilmInWindows:
         inside = next(network.parameters()).dtype
-        return Film(
+        return FilmInWindows(
             network,
             lambda pixels: self.normalise(fit.enter(pixels)).to(inside),
             lambda raw: fit.leave(raw[:, None], size)[:, 0],

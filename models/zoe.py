@@ -379,9 +379,9 @@ class Domains(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(self.embedding_convPxP(x).flatten(2), (1, 0)).transpose(1, 2)
-        place = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)[:, None]
+        index = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)[:, None]
         rate = torch.arange(0, x.shape[2], 2, device=x.device, dtype=torch.float32)
-        angle = place * torch.exp(rate * (-math.log(10000.0) / x.shape[2]))
+        angle = index * torch.exp(rate * (-math.log(10000.0) / x.shape[2]))
         x = x + torch.cat([angle.sin(), angle.cos()], 1).to(x.dtype)
         return self.transformer_encoder(x)[:, 0]
 

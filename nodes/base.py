@@ -101,13 +101,13 @@ class Node:
 
     def _with_previews(self, result: Any) -> Any:
         names = self.shown()
-        told = result if isinstance(result, dict) else {"result": result}
-        ui = told.get("ui", {})
+        answer = result if isinstance(result, dict) else {"result": result}
+        ui = answer.get("ui", {})
         if not names or ui.get("images"):
             return result
         outputs = self.outputs()
-        files = save_previews([told["result"][outputs.index(name)] for name in names])
-        return {**told, "ui": {**ui, "images": files}} if files else result
+        files = save_previews([answer["result"][outputs.index(name)] for name in names])
+        return {**answer, "ui": {**ui, "images": files}} if files else result
 
 
 def socket_types() -> dict[str, type]:

@@ -30,10 +30,10 @@ from .fields import (
     SCOPE,
     advanced,
     choice,
+    estimator_facts,
     option,
     picker,
     resolution,
-    told,
 )
 
 _DEPTH_OUTPUTS = (
@@ -352,8 +352,8 @@ class _MarigoldMaps(Node):
             "seed": seed,
             "processing_resolution": processing_resolution,
         }
-        made = cast(Intrinsics, run(estimator, image, resolution, options=options))
-        return tuple(made.to_image(name, colour_space, scope) for name in self.RETURN_NAMES)
+        intrinsics = cast(Intrinsics, run(estimator, image, resolution, options=options))
+        return tuple(intrinsics.to_image(name, colour_space, scope) for name in self.RETURN_NAMES)
 
 
 class FathomMarigoldAppearance(_MarigoldMaps):
@@ -745,7 +745,7 @@ class FathomCompareEstimators(Node):
                     {
                         "default": "fathom-tiny, depth-anything-v2-small",
                         "tooltip": about,
-                        "estimators": told(estimators()),
+                        "estimators": estimator_facts(estimators()),
                     },
                 ),
                 "resolution": resolution(),

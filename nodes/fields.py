@@ -80,8 +80,8 @@ def number(default: float, least: float, most: float, step: float, tooltip: str)
 
 def metres(which: str, use: str) -> tuple[str, dict[str, Any]]:
     """The widget for the distance of the closest or farthest pixel."""
-    told = f"Metres of the {which} pixel, for depth that has none of its own: {use} {UNKNOWN}"
-    return number(0.0, 0.0, 1e6, 0.01, told)
+    tooltip = f"Metres of the {which} pixel, for depth that has none of its own: {use} {UNKNOWN}"
+    return number(0.0, 0.0, 1e6, 0.01, tooltip)
 
 
 def in_metres(depth: Depth, near: float = 0.0, far: float = 0.0) -> Depth:
@@ -99,9 +99,9 @@ def advanced(spec: tuple[Any, dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
     return spec[0], {**spec[1], "advanced": True}
 
 
-def picker(spec: tuple[Any, dict[str, Any]], kind: str, **told: Any) -> tuple[Any, dict[str, Any]]:
-    """The widget with a button beside it, in the browser: kind and told as web/js/pickers.mjs knows them."""
-    return spec[0], {**spec[1], "picker": kind, **told}
+def picker(spec: tuple[Any, dict[str, Any]], kind: str, **more: Any) -> tuple[Any, dict[str, Any]]:
+    """The widget with a button beside it, in the browser: kind and more as web/js/pickers.mjs knows them."""
+    return spec[0], {**spec[1], "picker": kind, **more}
 
 
 def option(of: Option) -> tuple[Any, dict[str, Any]]:
@@ -141,28 +141,28 @@ def choice(ids: Iterable[str], default: str) -> tuple[list[str], dict[str, Any]]
         f"{default}: {chosen.about} Licence: {chosen.licence}.\n"
         "The list at the foot of the node tells the same of all, and what has to be fetched."
     )
-    return listed, {"default": default, "tooltip": tooltip, "estimators": told(listed)}
+    return listed, {"default": default, "tooltip": tooltip, "estimators": estimator_facts(listed)}
 
 
-def told(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+def estimator_facts(ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What the front end shows of each estimator (web/js/models.mjs, `Model`)."""
     every = estimators()
-    return {id: _told(every[id]) for id in ids}
+    return {id: _facts(every[id]) for id in ids}
 
 
-def _told(estimator: Estimator) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _facts(estimator: Estimator) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         "about": estimator.about,
         "licence": str(estimator.licence),
         "commercial": estimator.licence.commercial,
     }
     if estimator.embedded is not None:
-        return {**told, "here": True, "preview": True}
+        return {**facts, "here": True, "preview": True}
     source = estimator.sources[0]
     sizes = [source.size, *(pin[1] for pin in source.pins.values())]
     published = sum(size for size in sizes if size) if source.size else 0
     return {
-        **told,
+        **facts,
         # Only where somebody sees it: looking into the hub's cache imports its library.
         "here": host.inside_comfyui() and _on_disk(estimator.id, int(time.monotonic() / _LOOKED_AT_EVERY)),
         "size": published or estimator.parameters * 4,

@@ -106,19 +106,19 @@ class FathomDepthInspector(Node):
         mask = inspection.depth_band(depth, near, far, softness, space, scope)
         coloured = inspection.false_colour(depth, palette, scope)
         result = (depth, mask, coloured, focus, near, far)
-        values, told = inspection.depth_samples(depth, picture, scope, SIDE)
+        values, report = inspection.depth_samples(depth, picture, scope, SIDE)
         folder = host.temp_folder()
         if folder is None:
             return {"ui": {}, "result": result}
         if len(depth) > 1:
-            values, told["frames"], (told["width"], told["height"]) = inspection.film_samples(depth, scope, SIDE)
-        told["values"] = host.save_temp(values, folder, ".bin")
+            values, report["frames"], (report["width"], report["height"]) = inspection.film_samples(depth, scope, SIDE)
+        report["values"] = host.save_temp(values, folder, ".bin")
         # What a link decided, the browser cannot read off the widgets.
-        told["chosen"] = {"near": near, "far": far, "focus": focus, "softness": softness}
+        report["chosen"] = {"near": near, "far": far, "focus": focus, "softness": softness}
         if image is not None:
-            shown = [place for place, *_ in told.get("frames", [(picture,)])]
-            told["photos"], told["photo"] = _photos(image, shown, folder)
-        return {"ui": {"fathom_depth": [told]}, "result": result}
+            shown = [index for index, *_ in report.get("frames", [(picture,)])]
+            report["photos"], report["photo"] = _photos(image, shown, folder)
+        return {"ui": {"fathom_depth": [report]}, "result": result}
 
 
 def _photos(image: Any, shown: list[int], folder: Path) -> tuple[list[int], dict[str, str]]:

@@ -217,16 +217,16 @@ class FathomInstances(Node):
                 f"connect one source of things, or boxes and masks that belong together; {len(given)} are connected."
             )
         if boxes is not None:
-            made = adopt.from_boxes(boxes, count, size, name, masks)
+            adopted = adopt.from_boxes(boxes, count, size, name, masks)
         elif masks is not None:
-            made = adopt.from_masks(masks, count, size, name)
+            adopted = adopt.from_masks(masks, count, size, name)
         elif landmarks is not None:
-            made = adopt.from_landmarks(landmarks, count, size)
+            adopted = adopt.from_landmarks(landmarks, count, size)
         elif segs is not None:
-            made = adopt.from_segs(segs, count, size)
+            adopted = adopt.from_segs(segs, count, size)
         else:
-            made = adopt.from_track(track, count, size, name)
-        return _found(image, made)
+            adopted = adopt.from_track(track, count, size, name)
+        return _found(image, adopted)
 
 
 class FathomPick(Node):
@@ -400,8 +400,8 @@ class FathomIsolate(Node):
                 raise SettingError("connect instances, or a depth to cut out what is nearer.")
             size = int(image.shape[1]), int(image.shape[2])
             instances = nearer_than(in_metres(depth, near, far), size, nearer, space)
-        made = isolate(image, instances, depth, radius, sensitivity, joined, background)
-        return made.images(), made.background, made.mask, made.layers(), made.told()
+        isolated = isolate(image, instances, depth, radius, sensitivity, joined, background)
+        return isolated.images(), isolated.background, isolated.mask, isolated.layers(), isolated.json()
 
 
 NODES = (FathomFindFaces, FathomFindObjects, FathomInstances, FathomPick, FathomIsolate)

@@ -169,8 +169,8 @@ class FathomLinesByDepth(Node):
         near: float = 0.0,
         far: float = 0.0,
     ) -> tuple[Tensor, Lines]:
-        made = lines_by_depth(lines, in_metres(depth, near, far), nearer, softness, thick, reach, space)
-        return made.to_image(), made
+        kept = lines_by_depth(lines, in_metres(depth, near, far), nearer, softness, thick, reach, space)
+        return kept.to_image(), kept
 
 
 NODES = (FathomLines, FathomPose, FathomLinesByDepth)

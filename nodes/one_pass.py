@@ -79,8 +79,8 @@ class FathomMoGe(Node):
         convention: Any = "controlnet",
         num_tokens: int = 3600,
     ) -> tuple[Tensor, Tensor, Depth, Normals]:
-        made = cache.take(by_id(estimator)).annotate(image, resolution, {"num_tokens": num_tokens})
-        depth, normals = cast(Depth, made["depth"]), cast(Normals, made["normals"])
+        scene = cache.take(by_id(estimator)).annotate(image, resolution, {"num_tokens": num_tokens})
+        depth, normals = cast(Depth, scene["depth"]), cast(Normals, scene["normals"])
         return depth.to_image(scope), normals.to_image(convention), depth, normals
 
 
@@ -145,12 +145,12 @@ class FathomDepthAnything3(Node):
             # Each picture may have been taken with another lens; one for all is one run.
             alone = pictures.split(1) if len(set(focal)) > 1 else (pictures,)
             parts = [(part, {**options, "focal": f}) for part, f in zip(alone, focal, strict=False)]
-        made = [annotator.annotate(part, resolution, settings) for part, settings in parts]
-        depth = Depth.join([cast(Depth, slots["depth"]) for slots in made])
-        if "sky" not in made[0]:
-            told = f"{annotator.estimator.name} tells no sky: choose depth-anything-3-mono-large or -metric-large."
-            return depth.to_image(scope), depth, host.blocked(told)
-        return depth.to_image(scope), depth, Mask.join([cast(Mask, slots["sky"]) for slots in made]).values
+        scenes = [annotator.annotate(part, resolution, settings) for part, settings in parts]
+        depth = Depth.join([cast(Depth, slots["depth"]) for slots in scenes])
+        if "sky" not in scenes[0]:
+            reason = f"{annotator.estimator.name} tells no sky: choose depth-anything-3-mono-large or -metric-large."
+            return depth.to_image(scope), depth, host.blocked(reason)
+        return depth.to_image(scope), depth, Mask.join([cast(Mask, slots["sky"]) for slots in scenes]).values
 
 
 NODES = (FathomMoGe, FathomDepthAnything3)

@@ -138,7 +138,7 @@ class FathomControlNetPreset(Node):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        lines = [f"{name}: {made.estimator}. {by_id(made.estimator).licence}." for name, made in PRESETS.items()]
+        lines = [f"{name}: {preset.estimator}. {by_id(preset.estimator).licence}." for name, preset in PRESETS.items()]
         about = "trained: the short side that the control model was trained with. picture: that of the picture."
         return {
             "required": {
@@ -152,13 +152,13 @@ class FathomControlNetPreset(Node):
         if size not in get_args(Size):
             raise SettingError(f"size must be one of {', '.join(get_args(Size))}, got {size!r}.")
         chosen = preset(control_model)
-        made = run(chosen.estimator, image, chosen.side if size == "trained" or chosen.side is None else 0)
-        if not isinstance(made, Depth):
-            picture = cast(Any, made).to_image()
+        signal = run(chosen.estimator, image, chosen.side if size == "trained" or chosen.side is None else 0)
+        if not isinstance(signal, Depth):
+            picture = cast(Any, signal).to_image()
         elif chosen.white is None:
-            picture = made.to_image(chosen.scope)
+            picture = signal.to_image(chosen.scope)
         else:
-            picture = (made.values / chosen.white).clamp(0, 1)[..., None].repeat(1, 1, 1, 3)
+            picture = (signal.values / chosen.white).clamp(0, 1)[..., None].repeat(1, 1, 1, 3)
         return picture, about(control_model, picture.shape[1:3])
 
 

@@ -114,8 +114,8 @@ class FathomDepthByRegion(Node):
         follow_blur: bool = True,
     ) -> tuple[Depth, Any, str]:
         which = _one_of(masks, segmentation, instances)
-        crisp, told = regions.depth_by_region(depth, which, statistic, percentile, erode, fill, follow_blur)
-        return crisp, crisp.to_image(), told
+        crisp, report = regions.depth_by_region(depth, which, statistic, percentile, erode, fill, follow_blur)
+        return crisp, crisp.to_image(), report
 
 
 class FathomOrderRegions(Node):

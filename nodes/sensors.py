@@ -105,7 +105,7 @@ class FathomLoadPhoneDepth(FromFile):
 
     def execute(self, file: str) -> tuple[Any, Depth, Any, str]:
         found = phones.load_phone_depth(host.input_file(file))
-        return found.image, found.depth, found.depth.to_image(), json.dumps(found.told, indent=1)
+        return found.image, found.depth, found.depth.to_image(), json.dumps(found.metadata, indent=1)
 
 
 class FathomLoadPhoto(FromFile):

@@ -107,10 +107,10 @@ class Signal:
 
     def _with(self: S, tensors: Mapping[str, Tensor]) -> S:
         # Not made anew: that would check every number again, for which a GPU would have to be waited for.
-        made = copy(self)
+        changed = copy(self)
         for name, value in tensors.items():
-            object.__setattr__(made, name, value)
-        return made
+            object.__setattr__(changed, name, value)
+        return changed
 
     # ------------------------------------------------------------------------------ files
 

@@ -49,20 +49,20 @@ def to_coco(instances: Instances, names: Iterable[str] = ()) -> dict[str, Any]:
 
 def _annotation(thing: Thing, size: Size) -> dict[str, Any]:
     x0, y0, x1, y1 = thing.box
-    told: dict[str, Any] = {"bbox": [x0, y0, x1 - x0, y1 - y0], "box": [x0, y0, x1, y1], "iscrowd": 0}
+    annotation: dict[str, Any] = {"bbox": [x0, y0, x1 - x0, y1 - y0], "box": [x0, y0, x1, y1], "iscrowd": 0}
     if thing.runs is not None:
-        told |= {"segmentation": encode_mask(thing.runs), "area": thing.runs.area}
+        annotation |= {"segmentation": encode_mask(thing.runs), "area": thing.runs.area}
     else:
         rectangle = [[x0, y0, x1, y0, x1, y1, x0, y1]]
-        told |= {"segmentation": rectangle, "area": (x1 - x0) * (y1 - y0), "shape": "box"}
+        annotation |= {"segmentation": rectangle, "area": (x1 - x0) * (y1 - y0), "shape": "box"}
     if thing.score is not None:
-        told["score"] = thing.score
+        annotation["score"] = thing.score
     if thing.points is not None:
         if not bool(thing.points.isfinite().all()):
             raise SignalError(f"a landmark of {thing.name!r} is NaN or infinite, which JSON cannot hold.")
-        told["keypoints"] = [v for x, y in thing.points.tolist() for v in (x, y, 2)]
-        told["num_keypoints"] = len(thing.points)
-    return told
+        annotation["keypoints"] = [v for x, y in thing.points.tolist() for v in (x, y, 2)]
+        annotation["num_keypoints"] = len(thing.points)
+    return annotation
 
 
 def from_coco(coco: Any) -> Instances:

@@ -39,6 +39,13 @@ SUFFIXES = {
     "webp": ".webp",
     "json": ".json",
 }
+# torch's types by their names in safetensors: https://github.com/huggingface/safetensors, README.
+DTYPES: Mapping[str, torch.dtype] = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64},
+    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
+    **{"U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "BOOL": torch.bool},
+}
 # What an npz may unpack to: deflate makes a thousand bytes of one.
 MOST_BYTES = 2**33
 _PNG_MAGIC, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -144,15 +151,15 @@ def png16(codes: Tensor, texts: Mapping[str, str]) -> bytes:
 
 def with_texts(png: bytes, texts: Mapping[str, str]) -> bytes:
     """The PNG with texts in its header: ASCII as tEXt, others as iTXt."""
-    made = []
+    chunks = []
     for key, value in texts.items():
         name = key.encode("latin-1", "replace")[:79]
         if value.isascii():
-            made.append(_chunk(b"tEXt", name + b"\0" + value.encode()))
+            chunks.append(_chunk(b"tEXt", name + b"\0" + value.encode()))
         else:
-            made.append(_chunk(b"iTXt", name + b"\0\0\0\0\0" + value.encode("utf-8")))
+            chunks.append(_chunk(b"iTXt", name + b"\0\0\0\0\0" + value.encode("utf-8")))
     start = len(_PNG_MAGIC) + 25  # behind the first chunk, IHDR
-    return png[:start] + b"".join(made) + png[start:]
+    return png[:start] + b"".join(chunks) + png[start:]
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
@@ -306,30 +313,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
         return tensors, (stored.metadata() or {}).get(KEY)
 
 
-_KINDS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-
-
 def tensors_of(data: bytes) -> dict[str, Tensor]:
     """The tensors in the bytes of a safetensors file. The library's own `load` fails on empty ones before 0.5."""
     from safetensors import deserialize
 
-    made = {}
-    for name, held in deserialize(data):
-        kind, bytes_of = _KINDS[held["dtype"]], held["data"]
-        flat = torch.frombuffer(bytes_of, dtype=kind) if len(bytes_of) else torch.empty(0, dtype=kind)
-        made[name] = flat.reshape(held["shape"])
-    return made
+    tensors = {}
+    for name, stored in deserialize(data):
+        dtype, bytes_of = DTYPES[stored["dtype"]], stored["data"]
+        flat = torch.frombuffer(bytes_of, dtype=dtype) if len(bytes_of) else torch.empty(0, dtype=dtype)
+        tensors[name] = flat.reshape(stored["shape"])
+    return tensors
 
 
 def read_plane(path: Path) -> tuple[Tensor, int, str | None]:

@@ -440,35 +440,35 @@ def without_hot_pixels(depth: Depth) -> Depth:
     fewer than 4 such pixels within 5x5. How many, and in which picture, is told in the log.
     """
     pictures, changed = [], False
-    for place in range(len(depth)):
-        values = depth.values[place]
-        seen = values.flatten() if depth.valid is None else values[depth.valid[place]]
+    for index in range(len(depth)):
+        values = depth.values[index]
+        seen = values.flatten() if depth.valid is None else values[depth.valid[index]]
         rank = max(4, len(seen) // 1000)
         if len(seen) < 64:
             pictures.append(values)
             continue
         low, high = seen.kthvalue(rank).values, seen.kthvalue(len(seen) + 1 - rank).values
         margin = 0.1 * (high - low)
-        hot = _lone(values > high + margin, depth.valid, place) | _lone(values < low - margin, depth.valid, place)
+        hot = _lone(values > high + margin, depth.valid, index) | _lone(values < low - margin, depth.valid, index)
         count = int(hot.sum())
         if count:
-            kept = values[~hot] if depth.valid is None else values[~hot & depth.valid[place]]
+            kept = values[~hot] if depth.valid is None else values[~hot & depth.valid[index]]
             values = torch.where(hot, values.clamp(kept.amin(), kept.amax()), values)
             _log.warning(
                 "%d lone pixels of picture %d stand far out from all others (as hot pixels do): they do not count as "
                 "its closest or farthest.",
                 count,
-                place + 1,
+                index + 1,
             )
             changed = True
         pictures.append(values)
     return replace(depth, values=torch.stack(pictures)) if changed else depth
 
 
-def _lone(out: Tensor, valid: Tensor | None, place: int) -> Tensor:
+def _lone(out: Tensor, valid: Tensor | None, index: int) -> Tensor:
     """The pixels (H,W) of `out` that have fewer than 3 others of it within 5x5."""
     if valid is not None:
-        out = out & valid[place]
+        out = out & valid[index]
     if not bool(out.any()):
         return out
     beside = F.avg_pool2d(out[None, None].float(), 5, 1, 2)[0, 0] * 25

@@ -20,26 +20,26 @@ def focal_length(photo: Any) -> float | None:
     another shape than the one that was taken, which was cut since."""
     if not hasattr(photo, "getexif"):
         return None
-    told: Any = {}
+    tags: Any = {}
     with suppress(Exception):  # a damaged record is none
-        told = photo.getexif().get_ifd(_SUB)
+        tags = photo.getexif().get_ifd(_SUB)
     size = math.hypot(photo.width, photo.height)
-    wide, high = _number(told.get(_WIDTH)), _number(told.get(_HEIGHT))
+    wide, high = _number(tags.get(_WIDTH)), _number(tags.get(_HEIGHT))
     if wide and high:
         taken, seen = (max(side) / min(side) for side in ((wide, high), photo.size))
         if abs(taken / seen - 1) > _CUT + 1 / min(photo.size):
             return None
-    share = _number(told.get(_FOCAL_35MM)) / _DIAGONAL_35MM
-    density = _number(told.get(_DENSITY)) / _MILLIMETRES.get(int(_number(told.get(_UNIT, 2))), math.inf)
+    share = _number(tags.get(_FOCAL_35MM)) / _DIAGONAL_35MM
+    density = _number(tags.get(_DENSITY)) / _MILLIMETRES.get(int(_number(tags.get(_UNIT, 2))), math.inf)
     if not share and wide and high:
-        share = _number(told.get(_FOCAL)) * density / math.hypot(wide, high)
+        share = _number(tags.get(_FOCAL)) * density / math.hypot(wide, high)
     return share * size if _SHARES[0] <= share <= _SHARES[1] else None
 
 
-def _number(told: Any) -> float:
+def _number(value: Any) -> float:
     """A positive number of EXIF, 0 where it is none."""
     with suppress(TypeError, ValueError, ZeroDivisionError):
-        number = float(told)
+        number = float(value)
         if 0 < number < math.inf:
             return number
     return 0.0

@@ -227,11 +227,11 @@ def _part(data: bytes, attributes: dict[str, tuple[str, int, int]], tiled: bool)
         return left, top, right, bottom
 
     channels, ends = _channels(data, *attributes["channels"][1:])
-    shown, held = box("displayWindow"), box("dataWindow")
-    if _area(shown) > max(2**26, 16 * _area(held)):
+    shown, stored = box("displayWindow"), box("dataWindow")
+    if _area(shown) > max(2**26, 16 * _area(stored)):
         raise SignalError(
-            f"the EXR file says it shows {_area(shown) / 1e6:.0f} megapixels and holds {_area(held) / 1e6:.2f}: it is "
-            "damaged, or must be cut."
+            f"the EXR file says it shows {_area(shown) / 1e6:.0f} megapixels and holds {_area(stored) / 1e6:.2f}: it "
+            "is damaged, or must be cut."
         )
     kind = text("type")
     deep = kind.startswith("deep") or "maxSamplesPerPixel" in attributes
@@ -246,7 +246,7 @@ def _part(data: bytes, attributes: dict[str, tuple[str, int, int]], tiled: bool)
         text("view"),
         channels,
         data[attributes["compression"][1]],
-        held,
+        stored,
         shown,
         tile,
         one_level,
@@ -353,16 +353,16 @@ def _rank(parts: list[Part], part: int, name: str) -> tuple[int, bool] | None:
     layers = [layer for layer in layers if layer not in views]
     own = layers[-1] if layers else ""
     if last == "z":
-        place = {"": 0, "z": 0, "depth": 1 if len(layers) > 1 else 2}.get(own, 9 if "depth" in own else None)
+        rank = {"": 0, "z": 0, "depth": 1 if len(layers) > 1 else 2}.get(own, 9 if "depth" in own else None)
     elif not layers:
-        place = {"depth": 3, "pz": 5}.get(last, 6 if _ends_in_zdepth(last) else None)
+        rank = {"depth": 3, "pz": 5}.get(last, 6 if _ends_in_zdepth(last) else None)
     elif own == "pz":
-        place = 5
+        rank = 5
     elif own == "depth" or _ends_in_zdepth(own):
-        place = {"v": 4, "r": 6, "y": 7}.get(last)
+        rank = {"v": 4, "r": 6, "y": 7}.get(last)
     else:
-        place = 8 if last == "r" and own.endswith("worlddepth") else None
-    return None if place is None else (place, other_view)
+        rank = 8 if last == "r" and own.endswith("worlddepth") else None
+    return None if rank is None else (rank, other_view)
 
 
 def _ends_in_zdepth(name: str) -> bool:
@@ -480,8 +480,8 @@ def _by_library(OpenEXR: Any, data: bytes, parts: list[Part], picked: int, names
         raise SignalError("the EXR file does not fit into memory.") from None
     except Exception as error:
         # The library raises RuntimeError, ValueError and its own kinds for files it does not like.
-        told = str(error).strip() or type(error).__name__
-        raise SignalError(f"the EXR file is damaged or of a kind that OpenEXR does not read: {told}.") from error
+        reason = str(error).strip() or type(error).__name__
+        raise SignalError(f"the EXR file is damaged or of a kind that OpenEXR does not read: {reason}.") from error
 
 
 def _by_lines(data: bytes, part: Part, channels: list[int], several: bool) -> list[Any]:
@@ -539,8 +539,8 @@ def _by_ffmpeg(data: bytes, part: Part, channel: int) -> Any:
     if chosen.kind == np.dtype("<u4"):
         raise SignalError(f"the EXR channel {chosen.name} holds whole numbers. {_INSTALL}")
     patched = bytearray(data)
-    for place, at in enumerate(part.names_end):
-        patched[at : at + 1] = b"Y" if place == channel else b"#"
+    for index, at in enumerate(part.names_end):
+        patched[at : at + 1] = b"Y" if index == channel else b"#"
     coder = CodecContext.create("exr", "r")
     if layer:
         coder.options = {"layer": layer}

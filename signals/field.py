@@ -126,12 +126,12 @@ def _percentile(row: Tensor, point: float) -> Tensor:
     # torch.quantile refuses more than 2^24 elements; kthvalue does not, and needs no full sort.
     if row.numel() == 0:
         return row.new_zeros(())
-    place = (row.numel() - 1) * point / 100
-    below = int(place)
+    position = (row.numel() - 1) * point / 100
+    below = int(position)
     low = row.amin() if below == 0 else row.kthvalue(below + 1).values
-    if place == below:
+    if position == below:
         return low
-    return torch.lerp(low, row.kthvalue(below + 2).values, place - below)
+    return torch.lerp(low, row.kthvalue(below + 2).values, position - below)
 
 
 def stretch(values: Tensor, low: Tensor, high: Tensor) -> Tensor:

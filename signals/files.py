@@ -112,20 +112,20 @@ def save_series(
         low, high = percentiles(depth.values, (0.0, 100.0), depth.valid, scope)
         ends = list(zip(low.flatten().tolist(), high.flatten().tolist(), strict=True))
     written = []
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         interrupt.check()
-        name = numbered[1].replace("%batch_num%", str(place)) + f"{int(numbered[2]) + place:05}_{first.suffix}"
+        name = numbered[1].replace("%batch_num%", str(index)) + f"{int(numbered[2]) + index:05}_{first.suffix}"
         written.append(first.with_name(name))
-        save_depth(part, written[-1], metres=metres, ends=ends[place] if ends else None, texts=texts)
+        save_depth(part, written[-1], metres=metres, ends=ends[index] if ends else None, texts=texts)
     return written
 
 
 def fingerprint(path: str | Path) -> str:
     """A hash of a signal's file and of the .json beside a PNG: it changes when what would be loaded does."""
     path = Path(path)
-    made = hashlib.sha256()
+    digest = hashlib.sha256()
     with reading(path):
         for part in (path, path.with_suffix(".json")) if path.suffix.lower() == ".png" else (path,):
             if part.is_file():
-                made.update(hashlib.sha256(part.read_bytes()).digest())
-    return made.hexdigest()
+                digest.update(hashlib.sha256(part.read_bytes()).digest())
+    return digest.hexdigest()

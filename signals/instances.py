@@ -405,12 +405,14 @@ class Instances(Signal):
             return coco.from_coco(content.metadata)
         if content.format != "png16":
             return super().from_file(content)
-        told, ids = content.metadata, content.tensors["plane"]
+        metadata, ids = content.metadata, content.tensors["plane"]
         things = tuple(
             Thing(name, score, box, ids == number)
-            for number, (name, score, box) in enumerate(zip(told["names"], told["score"], told["box"], strict=True), 1)
+            for number, (name, score, box) in enumerate(
+                zip(metadata["names"], metadata["score"], metadata["box"], strict=True), 1
+            )
         )
-        return cls((things,), tuple(told["size"]), tuple(told["classes"]), told["source"])
+        return cls((things,), tuple(metadata["size"]), tuple(metadata["classes"]), metadata["source"])
 
 
 class _GatherThings(Gather[Instances]):

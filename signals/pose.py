@@ -32,7 +32,7 @@ def to_openpose(instances: Instances) -> list[dict[str, Any]]:
     """What OpenPose writes for each picture: {"people", "canvas_height", "canvas_width"}, points as x, y in pixels and
     1 where seen, three zeros where not. The face has OpenPose's 70 points."""
     height, width = instances.size
-    told = []
+    pictures = []
     for picture in range(len(instances)):
         persons = [
             {
@@ -43,8 +43,8 @@ def to_openpose(instances: Instances) -> list[dict[str, Any]]:
             }
             for t in people(instances, picture)
         ]
-        told.append({"people": persons, "canvas_height": int(height), "canvas_width": int(width)})
-    return told
+        pictures.append({"people": persons, "canvas_height": int(height), "canvas_width": int(width)})
+    return pictures
 
 
 def _flat(points: torch.Tensor) -> list[float]:

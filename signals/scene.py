@@ -52,8 +52,8 @@ class Scene:
         if picture is not None:
             sizes = {"picture": len(picture), **sizes}
         if len(set(sizes.values())) > 1:
-            told = ", ".join(f"{name} {count}" for name, count in sizes.items())
-            raise SignalError(f"a scene is one batch, but its parts have different numbers of pictures: {told}.")
+            listed = ", ".join(f"{name} {count}" for name, count in sizes.items())
+            raise SignalError(f"a scene is one batch, but its parts have different numbers of pictures: {listed}.")
         for name in self.slots:
             if not name.replace("-", "_").isidentifier() or name in ("picture", "slots", "metadata"):
                 raise SettingError(f"a slot needs a name of letters, digits, - and _, got {name!r}.")
@@ -173,8 +173,8 @@ def parse_manifest(data: bytes, name: str) -> dict[str, Any]:
 
 def matches(manifest: Mapping[str, Any], name: str, data: bytes) -> bool:
     """Whether `data` is what the manifest tells of the file `name`."""
-    told = manifest["files"].get(name)
-    return isinstance(told, dict) and told.get("size") == len(data) and told.get("sha256") == _sha256(data)
+    digest = manifest["files"].get(name)
+    return isinstance(digest, dict) and digest.get("size") == len(data) and digest.get("sha256") == _sha256(data)
 
 
 def compact_picture(picture: Tensor) -> Tensor:

@@ -69,9 +69,11 @@ def read_tiff(data: bytes, page: int | None = None) -> TiffPage:
         raise SignalError("the TIFF file does not fit into memory.") from None
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ArithmeticError,
             AssertionError, EOFError, SyntaxError, struct.error, zlib.error, *own) as error:  # fmt: skip
-        told = str(error).strip() or type(error).__name__
-        hint = f" It needs another library: {_INSTALL}" if "imagecodecs" in told else ""
-        raise SignalError(f"the TIFF file is truncated, damaged or of an unknown kind: {told[:200]}.{hint}") from error
+        reason = str(error).strip() or type(error).__name__
+        hint = f" It needs another library: {_INSTALL}" if "imagecodecs" in reason else ""
+        raise SignalError(
+            f"the TIFF file is truncated, damaged or of an unknown kind: {reason[:200]}.{hint}"
+        ) from error
 
 
 def _by_tifffile(tifffile: Any, data: bytes, page: int | None) -> TiffPage:
@@ -142,9 +144,9 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
         return replace(found, nothing=_number(tags.get(_NO_DATA)))
 
 
-def _number(told: Any) -> float | None:
+def _number(value: Any) -> float | None:
     try:
-        return float(str(told).strip("\0 "))
+        return float(str(value).strip("\0 "))
     except ValueError:
         return None
 

@@ -190,15 +190,15 @@ def test_a_saved_scene_comes_back_as_it_was(tiny, scene, tmp_path):
 
 def test_the_mass_engine_gives_the_same_bits(tiny, scene, tmp_path):
     """Through the threads and the queue of a run of many pictures, and as a node calls it."""
-    from fathom.mass.network import NetworkQueue, Place, Queued
+    from fathom.mass.network import NetworkQueue, Queued, Ticket
 
-    queue, place = NetworkQueue(), Place()
+    queue, ticket = NetworkQueue(), Ticket()
     made = {}
 
     def work():
         try:
             torch.set_num_threads(1)
-            made.update(tiny.annotate(scene, 64, lend=lambda network: Queued(queue, network, place)))
+            made.update(tiny.annotate(scene, 64, lend=lambda network: Queued(queue, network, ticket)))
         finally:
             queue.stop()
 

@@ -298,19 +298,19 @@ def test_only_the_configuration_tells_mono_and_metric_apart(tmp_path):
 
 
 def test_pictures_that_share_a_forward_each_get_their_own_maps(tiny_annotator):
-    from fathom.mass.network import NetworkQueue, Place, Queued, Window
+    from fathom.mass.network import NetworkQueue, Queued, Ticket, Window
 
     annotator = tiny_annotator("depth-anything-3-mono-large")
     pictures = torch.rand(2, 56, 70, 3, generator=torch.Generator().manual_seed(0))
     network, window, made = NetworkQueue(batch=2), Window(2), {}
 
     def work(number):
-        place = Place(window, number)
+        ticket = Ticket(window, number)
         try:
             picture = pictures[number : number + 1]
-            made[number] = annotator.annotate(picture, 0, lend=lambda real: Queued(network, real, place))
+            made[number] = annotator.annotate(picture, 0, lend=lambda real: Queued(network, real, ticket))
         finally:
-            network.leave(place)
+            network.leave(ticket)
             if len(made) == 2:
                 network.stop()
 

@@ -109,7 +109,7 @@ def test_a_batch_keeps_its_pictures_apart() -> None:
     made = isolate(photo.expand(2, -1, -1, -1), pair, depth_from_metres(metres), radius=2)
     assert [c.picture for c in made.cutouts] == [0, 0] and not made.mask[1].any()
     assert len(made.layers(1)["layers"]) == 1
-    told = json.loads(made.told())
+    told = json.loads(made.json())
     assert [(t["name"], round(t["metres"], 3), t["z_index"]) for t in told] == [("person", 5, 1), ("dog, hound", 2, 2)]
 
 

@@ -254,7 +254,7 @@ def test_a_tree_of_a_thousand_folders_is_walked(tmp_path, monkeypatch):
         return [stores.Entry("x.png", f"{folder}/x.png", False) if last else stores.Entry("d", f"{folder}/d", True)]
 
     monkeypatch.setattr(stores, "scan", scan)
-    monkeypatch.setattr(stores, "is_folder", lambda place: True)
+    monkeypatch.setattr(stores, "is_folder", lambda location: True)
     (found,) = sources.items(["/top"])
     assert found.name == "d/" * 1500 + "x"
 
@@ -321,7 +321,7 @@ def test_what_failed_for_memory_is_let_go_before_the_next_try():
 
     import torch
 
-    from fathom.mass.network import NetworkQueue, Place, Queued, Window
+    from fathom.mass.network import NetworkQueue, Queued, Ticket, Window
 
     kept, alive, window = [], [], Window(2)
 
@@ -340,7 +340,7 @@ def test_what_failed_for_memory_is_let_go_before_the_next_try():
     made = []
 
     def ask(number):
-        made.append(Queued(queue, network, Place(window, number))(torch.ones(1, 1, 2, 2)))
+        made.append(Queued(queue, network, Ticket(window, number))(torch.ones(1, 1, 2, 2)))
 
     askers = [threading.Thread(target=ask, args=(n,)) for n in range(2)]
     for asker in askers:

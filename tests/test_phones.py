@@ -168,7 +168,7 @@ def test_two_camera_disparity_is_never_metric(tmp_path):
     truth = torch.from_numpy(RAMP[:48]).float() / 255 * 3.25 + 0.25
     assert float((found.depth.values[0] - truth).abs().max()) < 3.25 / 255 * 1.01  # the encoder's own rounding
     assert found.depth.focal == pytest.approx(3200 * 64 / 4000)
-    assert found.told["focal_from"] == "intrinsics"
+    assert found.metadata["focal_from"] == "intrinsics"
     assert found.image.shape == (1, 96, 128, 3)
     assert float(found.image[0, 10, 10, 0]) > 0.9 and float(found.image[0, 10, 120, 0]) < 0.1
 
@@ -533,7 +533,7 @@ def test_a_spatial_photo_is_metric_stereo(tmp_path):
     found = phones.load_phone_depth(spatial_photo(tmp_path / "a.heic"))
     assert found.depth.kind == "metric" and found.depth.valid is not None
     assert found.depth.focal == pytest.approx(1.5 * 320)
-    assert found.told["baseline"] == pytest.approx(0.02)
+    assert found.metadata["baseline"] == pytest.approx(0.02)
     metres = found.depth.metres()[found.depth.valid]
     assert float(metres.median()) == pytest.approx(1.5 * 320 * 0.02 / 12, rel=0.02)
 

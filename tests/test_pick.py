@@ -62,7 +62,7 @@ def test_the_order_in_depth_is_right_in_made_scenes(start: int) -> None:
         right = sorted(range(len(distances)), key=lambda n: distances[n])
         for rank in (1, 2, 3, -1, -2):
             picked = pick(things, depth, rank=rank, erode=1)
-            told = picked.told[0]
+            told = picked.choices[0]
             if not -len(right) <= rank <= len(right):
                 assert told["number"] is None and not picked.mask.any() and picked.instances.things == ((),)
                 assert math.isnan(picked.depth) and picked.boxes() == [[]]
@@ -101,26 +101,26 @@ def line_up() -> Instances:
 )
 def test_ranks_that_need_no_depth(settings: dict[str, Any], number: int | None) -> None:
     picked = pick(line_up(), **settings)
-    assert picked.told[0]["number"] == number
+    assert picked.choices[0]["number"] == number
     assert bool(picked.mask.any()) == (number is not None)
     if number is None:
-        assert "choose from" in picked.told[0]["why"]
+        assert "choose from" in picked.choices[0]["why"]
 
 
 def test_of_what_holds_a_point_the_smallest_comes_first() -> None:
     things = Instances(((Thing("a", box=(0, 0, 40, 40)), Thing("b", box=(10, 10, 20, 20))),), SIZE)
-    assert pick(things, by="point", point=(15, 15)).told[0]["name"] == "b"
-    assert pick(things, by="point", point=(15, 15), rank=2).told[0]["name"] == "a"
-    assert pick(things, by="point", point=(20, 15)).told[0]["name"] == "a"
+    assert pick(things, by="point", point=(15, 15)).choices[0]["name"] == "b"
+    assert pick(things, by="point", point=(15, 15), rank=2).choices[0]["name"] == "a"
+    assert pick(things, by="point", point=(20, 15)).choices[0]["name"] == "a"
 
 
 def test_what_was_not_measured_has_no_place_in_depth() -> None:
     valid = torch.ones(1, *SIZE, dtype=torch.bool)
     valid[:, :, :24] = False
     depth = Depth(torch.arange(1.0, 65).expand(1, *SIZE).contiguous(), "affine_inverse", valid)
-    assert pick(line_up(), depth, rank=-1).told[0]["number"] == 3
-    assert pick(line_up(), depth, rank=3).told[0]["number"] is None
-    assert pick(line_up(), depth, by="left to right").told[0]["value"] is None
+    assert pick(line_up(), depth, rank=-1).choices[0]["number"] == 3
+    assert pick(line_up(), depth, rank=3).choices[0]["number"] is None
+    assert pick(line_up(), depth, by="left to right").choices[0]["value"] is None
 
 
 def test_a_depth_of_another_size_measures_the_same_thing() -> None:
@@ -138,8 +138,8 @@ def test_each_picture_of_a_batch_has_its_own_answer() -> None:
     depth = depth_from_metres(torch.cat([first[1].metres(), second[1].metres(), torch.ones(1, *SIZE)]))
     picked = pick(things, depth, erode=1)
     for i, (_, _, distances) in enumerate((first, second)):
-        assert picked.told[i]["metres"] == pytest.approx(min(distances), rel=1e-4)
-    assert picked.told[2]["number"] is None and picked.mask.shape == (3, *SIZE)
+        assert picked.choices[i]["metres"] == pytest.approx(min(distances), rel=1e-4)
+    assert picked.choices[2]["number"] is None and picked.mask.shape == (3, *SIZE)
     assert [len(boxes) for boxes in picked.boxes()] == [1, 1, 0]
     assert json.loads(picked.json())[2]["why"] == "there is none to choose from"
     with pytest.raises(SignalError, match="instances of 3 pictures and depth of 1"):
@@ -184,7 +184,7 @@ def test_the_same_thing_is_followed_although_ranks_change() -> None:
     depth = depth_from_metres(metres)
     followed = pick(things, depth, video=True, erode=0)
     assert [p[0].box[0] if p else None for p in followed.instances.things] == [5, 7, 9, 11, 13, None, 17, 19]
-    assert followed.told[5]["number"] is None and followed.told[5]["why"].startswith("lost")
+    assert followed.choices[5]["number"] is None and followed.choices[5]["why"].startswith("lost")
     alone = pick(things, depth, erode=0)
     assert [p[0].box[0] for p in alone.instances.things][-1] == 33
 

@@ -16,7 +16,7 @@ import fathom
 from fathom import FathomError, PictureError, SettingError, WeightsError
 from fathom.annotator.loading import parameters_on_meta
 from fathom.annotator.weights import Checkpoint
-from fathom.models.video_depth_anything import BLEND, KEYFRAMES, OVERLAP, STEP, WINDOW, Alignment, Film
+from fathom.models.video_depth_anything import BLEND, KEYFRAMES, OVERLAP, STEP, WINDOW, Alignment, FilmInWindows
 
 ID = "video-depth-anything-small"
 NOWHERE = Path("some.pth")
@@ -75,7 +75,7 @@ def test_windows_are_joined_as_published(frames: int, metric: bool) -> None:
     def window_depth(window: torch.Tensor) -> torch.Tensor:
         return (window * (1 + window.mean()) + window[3].mean())[:, 0] * 2
 
-    film = Film(Network(), lambda p: p, lambda d: d, lambda d: d, metric)
+    film = FilmInWindows(Network(), lambda p: p, lambda d: d, lambda d: d, metric)
     streamed = torch.stack([*film.push(pixels), *film.flush()])
     torch.testing.assert_close(streamed, plainly(pixels, window_depth, metric), rtol=1e-5, atol=1e-5)
 

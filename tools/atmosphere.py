@@ -194,8 +194,8 @@ def dream_halo(
         glow = torch.zeros_like(light)
         # From a narrow glow just behind the subject to a wide one far away.
         source = light * bright
-        for place, share in enumerate((0.25, 0.5, 1.0)):
-            near_this = (1 - (weight * 2 - place).abs()).clamp_min(0)
+        for index, share in enumerate((0.25, 0.5, 1.0)):
+            near_this = (1 - (weight * 2 - index).abs()).clamp_min(0)
             glow += gaussian(source, sigma * share) * near_this
         glow = (glow * shine * (strength * weight)).clamp_max(1)
         lit = to_srgb(1 - (1 - light) * (1 - glow))
@@ -270,16 +270,17 @@ def band_style(
         close = nth(share, i)[0]
         if spacing == "area":
             close = _ranks(close)
-        place = (1 - close) * len(bands)  # 0 = closest, band b covers b..b+1
+        position = (1 - close) * len(bands)  # 0 = closest, band b covers b..b+1
         original = nth(pixels, i)[0]
-        made = _treat(original, bands[0])
+        styled = _treat(original, bands[0])
         for b in range(1, len(bands)):
             # Over to the next band around its near end.
-            over = (place >= b).to(place) if softness == 0 else ((place - b) / max(softness, 1e-30) + 0.5).clamp(0, 1)
+            past = position - b
+            over = (past >= 0).to(past) if softness == 0 else (past / max(softness, 1e-30) + 0.5).clamp(0, 1)
             if bool(over.any()):
-                made = torch.lerp(made, _treat(original, bands[b]), over)
-        picture[i] = made.clamp(0, 1).permute(1, 2, 0)
-        index[i] = 1 - place.floor().clamp(0, last) / max(last, 1)
+                styled = torch.lerp(styled, _treat(original, bands[b]), over)
+        picture[i] = styled.clamp(0, 1).permute(1, 2, 0)
+        index[i] = 1 - position.floor().clamp(0, last) / max(last, 1)
     return picture, index
 
 

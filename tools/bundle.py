@@ -69,8 +69,13 @@ def bundle_key(picture: Tensor, parts: Mapping[str, Mapping[str, Any]], version:
     check_shape("the picture", picture, 4, 3)
     stored = compact_picture(picture)
     digest = hashlib.sha256()
-    told = {"format": FORMAT, "version": version, "parts": parts, "picture": [list(stored.shape), str(stored.dtype)]}
-    digest.update(json.dumps(told, sort_keys=True).encode())
+    identity = {
+        "format": FORMAT,
+        "version": version,
+        "parts": parts,
+        "picture": [list(stored.shape), str(stored.dtype)],
+    }
+    digest.update(json.dumps(identity, sort_keys=True).encode())
     digest.update(stored.numpy().data)
     return digest.hexdigest()[:32]
 
@@ -142,8 +147,8 @@ def list_bundles(root: Path) -> list[Entry]:
 def _parts(manifest: Path) -> dict[str, str]:
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         if manifest.stat().st_size < 2**24:
-            told = json.loads(manifest.read_text(encoding="utf-8"))["parts"]
-            return {name: str(part.get("estimator", "")) for name, part in told.items()}
+            parts = json.loads(manifest.read_text(encoding="utf-8"))["parts"]
+            return {name: str(part.get("estimator", "")) for name, part in parts.items()}
     return {}
 
 
@@ -231,8 +236,8 @@ def _keep(
     version: str,
 ) -> Scene:
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    told = {"key": key, "version": version, "created": created, "parts": parts, "shape": list(picture.shape)}
-    scene = Scene(picture, signals, told)
+    manifest = {"key": key, "version": version, "created": created, "parts": parts, "shape": list(picture.shape)}
+    scene = Scene(picture, signals, manifest)
     previews = {f"{slot}.png": _preview(signal[0].to_image()) for slot, signal in signals.items()}
     draft = root / f".{key}.{uuid.uuid4().hex}"
     try:

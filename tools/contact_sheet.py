@@ -32,8 +32,8 @@ def contact_sheet(pictures: Sequence[tuple[str, Tensor]]) -> Tensor:
     rows = math.ceil(len(pictures) / columns)
     high, wide = size[0] + _STRIP, size[1]
     sheet = torch.ones(batch, rows * (high + _GAP) - _GAP, columns * (wide + _GAP) - _GAP, 3, device=device)
-    for place, (name, picture) in enumerate(pictures):
-        y, x = (place // columns) * (high + _GAP), (place % columns) * (wide + _GAP)
+    for index, (name, picture) in enumerate(pictures):
+        y, x = (index // columns) * (high + _GAP), (index % columns) * (wide + _GAP)
         sheet[:, y : y + _STRIP, x : x + wide] = _caption(name, wide).to(device)
         sheet[:, y + _STRIP : y + high, x : x + wide] = _sized(picture[..., :3].float().to(device), size)
     return sheet

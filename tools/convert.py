@@ -190,9 +190,9 @@ def depth_from_geometry(
     known = near is not None or far is not None
     panorama = moge and "intrinsics" not in geometry
     if units == "metres" and not known and ("confidence" in geometry or panorama):
-        told = "a panorama" if moge else "Depth Anything 3 Small or Base"
+        reason = "a panorama" if moge else "Depth Anything 3 Small or Base"
         raise SignalError(
-            f"this geometry comes from {told}, whose distances are not metres: choose units relative, or give the "
+            f"this geometry comes from {reason}, whose distances are not metres: choose units relative, or give the "
             "metres of the closest pixel."
         )
     lens = _lens_of(geometry, distance)
@@ -524,8 +524,8 @@ def _fit(depth: Depth, points: Points) -> tuple[Depth, Fit]:
     centred = seen - middle
     spread = centred.square().sum(1)
     if bool((spread <= 1e-12 * seen.square().sum(1)).any()):
-        told = "the points are infinitely far" if scaled else "the points lie at one and the same depth"
-        raise SignalError(f"{told}: choose one close and one far.")
+        reason = "the points are infinitely far" if scaled else "the points lie at one and the same depth"
+        raise SignalError(f"{reason}: choose one close and one far.")
     scale = (centred * (target - level)).sum(1) / spread
     if bool((scale <= 0).any() if inverse else (scale >= 0).any()):
         raise SignalError("the points contradict the depth: what they call closer, it shows farther away.")

@@ -50,18 +50,18 @@ def depth_field(
         check_range(name, value, -1e9, 1e9)
     if space == "metres":
         # A pixel that is not valid may hold anything; it is blanked below.
-        place = depth.metres()
+        metres = depth.metres()
     else:
-        place = depth.unit_range(scope)
+        metres = depth.unit_range(scope)
     if shape == "ramp":
         closer = -1.0 if space == "metres" else 1.0
         direction = closer if start == end else (1.0 if end > start else -1.0)
         begin, length = start - direction * softness, abs(end - start) + 2 * softness
-        along = (place - begin) * direction
+        along = (metres - begin) * direction
         weight = (along >= 0).float() if length == 0 else along.div_(length).clamp_(0, 1)
     else:
         low, high = min(start, end), max(start, end)
-        outside = torch.maximum(low - place, place - high).clamp_(min=0)
+        outside = torch.maximum(low - metres, metres - high).clamp_(min=0)
         weight = (
             (outside == 0).float() if softness == 0 else outside.div_(max(softness, 1e-30)).clamp_(max=1).neg_().add_(1)
         )

@@ -34,8 +34,8 @@ def drawn(picture: Tensor, size: tuple[int, int], draw: Draw, enlarge: Literal["
     way = cv2.INTER_CUBIC if grows else cv2.INTER_AREA
     levels = cv2.resize(levels, (width, height), interpolation=way)
     levels = np.pad(levels, ((0, -height % 64), (0, -width % 64), (0, 0)), mode="edge")
-    made = np.ascontiguousarray(draw(np.ascontiguousarray(levels))[:height, :width])
-    return torch.from_numpy(made).float() / 255
+    drawing = np.ascontiguousarray(draw(np.ascontiguousarray(levels))[:height, :width])
+    return torch.from_numpy(drawing).float() / 255
 
 
 def luminance(levels: Any, gamma: float = 1.0) -> Any:

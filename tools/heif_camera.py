@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Lens:
-    """Shares of the picture's width (focal_x, centre_x) and height; place: metres."""
+    """Shares of the picture's width (focal_x, centre_x) and height; position: metres."""
 
     focal_x: float | None = None
     focal_y: float | None = None
     centre_x: float | None = None
     centre_y: float | None = None
-    place: tuple[float, float, float] | None = None
+    position: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class StereoGroup:
     @property
     def baseline(self) -> float | None:
         """Metres between the cameras."""
-        one, two = (lens.place for lens in self.lenses)
+        one, two = (lens.position for lens in self.lenses)
         distance = 0.0 if one is None or two is None else math.dist(one, two)
         return distance or None
 
@@ -100,7 +100,7 @@ def _associations(box: bytes) -> dict[int, list[int]]:
 
 
 def _lens(boxes: list[tuple[bytes, bytes]]) -> Lens:
-    focal_x = focal_y = centre_x = centre_y = place = None
+    focal_x = focal_y = centre_x = centre_y = position = None
     for kind, box in boxes:
         flags = int.from_bytes(box[1:4], "big")
         if kind == b"cmin":
@@ -114,5 +114,5 @@ def _lens(boxes: list[tuple[bytes, bytes]]) -> Lens:
                 if flags & (1 << axis):
                     axes[axis] = struct.unpack_from(">i", box, at)[0] / 1e6
                     at += 4
-            place = (axes[0], axes[1], axes[2])
-    return Lens(focal_x, focal_y, centre_x, centre_y, place)
+            position = (axes[0], axes[1], axes[2])
+    return Lens(focal_x, focal_y, centre_x, centre_y, position)

@@ -39,9 +39,9 @@ def false_colour(depth: Depth, palette: str = "turbo", scope: str = "image") -> 
     stops = share.new_tensor([list(bytes.fromhex(stop)) for stop in PALETTES[palette]]) / 255
     colours = share.new_empty(*share.shape, 3)
     for at in slices(colours):
-        place = share[at] * (len(stops) - 1)
-        below = place.floor().clamp_(0, len(stops) - 2)
-        colours[at] = torch.lerp(stops[below.long()], stops[below.long() + 1], (place - below)[..., None])
+        position = share[at] * (len(stops) - 1)
+        below = position.floor().clamp_(0, len(stops) - 2)
+        colours[at] = torch.lerp(stops[below.long()], stops[below.long() + 1], (position - below)[..., None])
     return colours if depth.valid is None else colours.masked_fill(~depth.valid[..., None], 0.0)
 
 
@@ -80,7 +80,7 @@ def depth_samples(
     one = nth_depth(depth, picture)
     values = _sampled(one, side)
     height, width = one.values.shape[1:]
-    told = {
+    report = {
         "width": values.shape[1],
         "height": values.shape[0],
         "full": [width, height],
@@ -93,7 +93,7 @@ def depth_samples(
         "picture": picture,
         "pictures": len(depth),
     }
-    return _bytes(values), told
+    return _bytes(values), report
 
 
 def film_samples(
@@ -112,12 +112,12 @@ def film_samples(
     lows, highs = percentiles(depth.values, (0.0, 100.0), depth.valid, scope)
     first = _sampled(nth_depth(depth, 0), side)
     count = max(1, min(len(depth), most // (4 * first.numel())))
-    parts, told = [], []
-    for place in (round(i * (len(depth) - 1) / max(1, count - 1)) for i in range(count)):
-        one = nth_depth(depth, place)
+    parts, reports = [], []
+    for index in (round(i * (len(depth) - 1) / max(1, count - 1)) for i in range(count)):
+        one = nth_depth(depth, index)
         parts.append(_bytes(_sampled(one, side)))
-        told.append((place, float(lows[place]), float(highs[place]), _sampled_focal(one, first.shape[1])))
-    return b"".join(parts), told, (first.shape[1], first.shape[0])
+        reports.append((index, float(lows[index]), float(highs[index]), _sampled_focal(one, first.shape[1])))
+    return b"".join(parts), reports, (first.shape[1], first.shape[0])
 
 
 def _sampled(one: Depth, side: int) -> Tensor:

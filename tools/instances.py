@@ -59,17 +59,17 @@ def masks_of(instances: Instances) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class Picked:
     """What `pick` chose. instances: one thing or none for each picture. mask: float32 (B,H,W), empty where there is
-    none. told: for each picture what was chosen, its numbers, or why there is none."""
+    none. choices: for each picture what was chosen, its numbers, or why there is none."""
 
     instances: Instances
     mask: Tensor
-    told: list[dict[str, Any]]
+    choices: list[dict[str, Any]]
 
     @property
     def depth(self) -> float:
         """The depth of what was chosen in the first picture that has it: metres, or the depth's own value where it has
         none; NaN where nothing was chosen or measured."""
-        values = [t.get("metres", t.get("value")) for t in self.told if t["number"] is not None]
+        values = [t.get("metres", t.get("value")) for t in self.choices if t["number"] is not None]
         return next((float(v) for v in values if v is not None), math.nan)
 
     def boxes(self) -> Any:
@@ -80,7 +80,7 @@ class Picked:
 
     def json(self) -> str:
         """What was chosen, as JSON."""
-        return json.dumps(self.told)
+        return json.dumps(self.choices)
 
 
 def boxes_of(instances: Instances) -> list[list[dict[str, Any]]]:
@@ -91,8 +91,8 @@ def boxes_of(instances: Instances) -> list[list[dict[str, Any]]]:
 def _whole_box(thing: Thing, height: int, width: int) -> dict[str, Any]:
     x0, y0 = max(0, math.floor(thing.box[0])), max(0, math.floor(thing.box[1]))
     x1, y1 = min(width, math.ceil(thing.box[2])), min(height, math.ceil(thing.box[3]))
-    told: dict[str, Any] = {"x": x0, "y": y0, "width": max(0, x1 - x0), "height": max(0, y1 - y0), "label": thing.name}
-    return told if thing.score is None else {**told, "score": thing.score}
+    box: dict[str, Any] = {"x": x0, "y": y0, "width": max(0, x1 - x0), "height": max(0, y1 - y0), "label": thing.name}
+    return box if thing.score is None else {**box, "score": thing.score}
 
 
 def pick(
@@ -135,7 +135,7 @@ def pick(
     tracks = follow(instances) if video else None
     followed: int | None = None
     chosen: list[int | None] = []
-    told: list[dict[str, Any]] = []
+    report: list[dict[str, Any]] = []
     for i in each_picture(len(instances), "Pick"):
         things = instances.things[i]
         numbers = _Numbers(None if depth is None else nth_depth(depth, i), instances.size, statistic, percentile, erode)
@@ -151,18 +151,18 @@ def pick(
             if tracks is not None and here is not None:
                 followed = tracks[i][here]
         chosen.append(here)
-        told.append(
+        report.append(
             {"picture": i, "rank": rank, "number": None, "why": reason}
             if here is None
             else {"picture": i, "rank": rank, "number": here + 1, "of": of, **numbers.all(things, here)}
         )
     kept = tuple(() if n is None else (picture[n],) for n, picture in zip(chosen, instances.things, strict=True))
-    made = replace(instances, things=kept)
+    picked = replace(instances, things=kept)
     mask = torch.zeros(len(kept), *instances.size)
     for i, picture in enumerate(kept):
         for thing in picture:
             mask[i] = thing.shape(instances.size).whole().float()
-    return Picked(made, mask, told)
+    return Picked(picked, mask, report)
 
 
 @dataclass
@@ -233,8 +233,8 @@ def _ordered(
     if by == "left to right":
         return sorted(wanted, key=lambda n: things[n].centre[0])
     assert point is not None  # noqa: S101 - `pick` has checked it
-    held = [n for n in wanted if _holds(things[n].shape(size), point)]
-    return sorted(held, key=lambda n: things[n].shape(size).area)
+    under = [n for n in wanted if _holds(things[n].shape(size), point)]
+    return sorted(under, key=lambda n: things[n].shape(size).area)
 
 
 def _holds(runs: Runs, point: tuple[float, float]) -> bool:
@@ -259,23 +259,23 @@ def follow(instances: Instances, overlap: float = 0.3) -> list[list[int]]:
     for frame, things in enumerate(instances.things):
         last = {track: seen for track, seen in last.items() if frame - seen[0] <= REMEMBERED}
         pairs = []
-        for place, thing in enumerate(things):
+        for index, thing in enumerate(things):
             for track, (when, other) in last.items():
                 if thing.name == other.name and _meet(thing, other):
                     shared = iou(thing, other, instances.size)
                     if shared >= overlap and shared > 0:
-                        pairs.append((-shared, -when, place, track))
+                        pairs.append((-shared, -when, index, track))
         given: dict[int, int] = {}
-        for *_, place, track in sorted(pairs):
-            if place not in given and track not in given.values():
-                given[place] = track
+        for *_, index, track in sorted(pairs):
+            if index not in given and track not in given.values():
+                given[index] = track
         fresh = max([-1, *(t for frame_numbers in numbers for t in frame_numbers)]) + 1
-        for place in range(len(things)):
-            if place not in given:
-                given[place] = fresh
+        for index in range(len(things)):
+            if index not in given:
+                given[index] = fresh
                 fresh += 1
-            last[given[place]] = frame, things[place]
-        numbers.append([given[place] for place in range(len(things))])
+            last[given[index]] = frame, things[index]
+        numbers.append([given[index] for index in range(len(things))])
     return numbers
 
 

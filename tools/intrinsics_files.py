@@ -62,8 +62,10 @@ def load_pinhole(path: Path) -> Pinhole:
     if not cameras:
         raise PictureError(f"{path.name} holds no camera that is understood. {_HELP}")
     if len(cameras) > 1:
-        told = "; ".join(f"fx {c.fx:g}, cx {c.cx:g}" for c in cameras[:3])
-        raise PictureError(f"{path.name} holds {len(cameras)} cameras that differ ({told}): give a file of one camera.")
+        listed = "; ".join(f"fx {c.fx:g}, cx {c.cx:g}" for c in cameras[:3])
+        raise PictureError(
+            f"{path.name} holds {len(cameras)} cameras that differ ({listed}): give a file of one camera."
+        )
     camera = cameras[0]
     numbers = (camera.fx, camera.fy, camera.cx, camera.cy)
     if not all(math.isfinite(n) for n in numbers) or camera.fx <= 0 or camera.fy <= 0:
@@ -108,8 +110,8 @@ def _arrays(path: Path) -> Iterator[Pinhole]:
         yield from _matrix(loaded.reshape(-1).tolist() if loaded.ndim == 2 else [])
         return
     with loaded:
-        held = {name: loaded[name].tolist() for name in loaded.files if loaded[name].size <= 16}
-    yield from _mapping(held)
+        arrays = {name: loaded[name].tolist() for name in loaded.files if loaded[name].size <= 16}
+    yield from _mapping(arrays)
 
 
 def _texts(path: Path, suffix: str) -> Iterator[Pinhole]:
@@ -138,29 +140,29 @@ def _texts(path: Path, suffix: str) -> Iterator[Pinhole]:
         yield from _matrix(numbers)
 
 
-def _json(held: Any, depth: int = 0) -> Iterator[Pinhole]:
-    if isinstance(held, Mapping):
-        found = list(_mapping(held))
+def _json(content: Any, depth: int = 0) -> Iterator[Pinhole]:
+    if isinstance(content, Mapping):
+        found = list(_mapping(content))
         if not found and depth < 4:
-            within = {k: v for k, v in held.items() if isinstance(v, Mapping)}
+            within = {k: v for k, v in content.items() if isinstance(v, Mapping)}
             # Where colour and depth have a camera each, the depth's is meant.
             chosen = {k: v for k, v in within.items() if "depth" in str(k).lower()} or within
             found = [camera for value in chosen.values() for camera in _json(value, depth + 1)]
         yield from found
-    elif isinstance(held, list):
-        yield from _matrix(_flat(held))
+    elif isinstance(content, list):
+        yield from _matrix(_flat(content))
 
 
-def _mapping(held: Mapping[str, Any]) -> Iterator[Pinhole]:
+def _mapping(content: Mapping[str, Any]) -> Iterator[Pinhole]:
     """The camera in named numbers or a named matrix."""
-    width, height = _first(held, _WIDTHS), _first(held, _HEIGHTS)
-    fx, cx, cy = _first(held, _ACROSS), _first(held, _X), _first(held, _Y)
+    width, height = _first(content, _WIDTHS), _first(content, _HEIGHTS)
+    fx, cx, cy = _first(content, _ACROSS), _first(content, _X), _first(content, _Y)
     if fx is not None and cx is not None and cy is not None:
-        fy = _first(held, _DOWN)
+        fy = _first(content, _DOWN)
         yield Pinhole(fx, fx if fy is None else fy, cx, cy, width, height)
         return
     for name in _MATRICES:
-        value = held.get(name)
+        value = content.get(name)
         if isinstance(value, Mapping):
             value = value.get("data", value.get("matrix"))
         if isinstance(value, list):
@@ -168,9 +170,9 @@ def _mapping(held: Mapping[str, Any]) -> Iterator[Pinhole]:
                 yield replace(camera, width=width, height=height)
 
 
-def _first(held: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
+def _first(content: Mapping[str, Any], names: tuple[str, ...]) -> float | None:
     for name in names:
-        value = held.get(name)
+        value = content.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     return None

@@ -56,11 +56,11 @@ class Isolated:
 
     def images(self) -> Tensor:
         """Each cutout in its place, RGBA (N,H,W,4); one that is empty where there is none."""
-        made = torch.zeros(max(1, len(self.cutouts)), *self.size, 4)
-        for canvas, cutout in zip(made, self.cutouts, strict=False):
+        images = torch.zeros(max(1, len(self.cutouts)), *self.size, 4)
+        for canvas, cutout in zip(images, self.cutouts, strict=False):
             height, width = cutout.rgba.shape[:2]
             canvas[cutout.top : cutout.top + height, cutout.left : cutout.left + width] = cutout.rgba
-        return made
+        return images
 
     def layers(self, picture: int = 0) -> dict[str, Any]:
         """One picture as ComfyUI's LAYERS: the background below, the nearest thing on top.
@@ -76,21 +76,21 @@ class Isolated:
             )
         height, width = self.size
         items = [_layer("background", self.background[picture], 0, 0, 0)]
-        for place, cutout in enumerate(back_to_front(here), 1):
-            items.append(_layer(cutout.name, cutout.rgba, cutout.left, cutout.top, place))
+        for index, cutout in enumerate(back_to_front(here), 1):
+            items.append(_layer(cutout.name, cutout.rgba, cutout.left, cutout.top, index))
         return {"version": 1, "canvas": (width, height), "layers": items}
 
-    def told(self) -> str:
+    def json(self) -> str:
         """The cutouts as JSON: picture, name, left, top, width, height, z_index, and their depth."""
-        return json.dumps([told for picture in range(len(self.mask)) for told in self._told(picture)])
+        return json.dumps([row for picture in range(len(self.mask)) for row in self._rows(picture)])
 
-    def _told(self, picture: int) -> Iterator[dict[str, Any]]:
+    def _rows(self, picture: int) -> Iterator[dict[str, Any]]:
         here = [cutout for cutout in self.cutouts if cutout.picture == picture]
-        places = {id(cutout): place for place, cutout in enumerate(back_to_front(here), 1)}
+        places = {id(cutout): index for index, cutout in enumerate(back_to_front(here), 1)}
         for cutout in here:
             height, width = cutout.rgba.shape[:2]
-            place = {"left": cutout.left, "top": cutout.top, "width": width, "height": height}
-            yield {"picture": picture, "name": cutout.name, **place, "z_index": places[id(cutout)], **cutout.depth}
+            box = {"left": cutout.left, "top": cutout.top, "width": width, "height": height}
+            yield {"picture": picture, "name": cutout.name, **box, "z_index": places[id(cutout)], **cutout.depth}
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write every background and cutout as PNG, and layers.json, which says where they lie; gives the files back.
@@ -106,10 +106,10 @@ class Isolated:
             files[folder / name] = _png(self.background[picture])
             layers.append({"picture": picture, "file": name, "name": "background", "left": 0, "top": 0, "z_index": 0})
             here = [cutout for cutout in self.cutouts if cutout.picture == picture]
-            for number, (cutout, told) in enumerate(zip(here, self._told(picture), strict=True), 1):
+            for number, (cutout, row) in enumerate(zip(here, self._rows(picture), strict=True), 1):
                 name = f"{start}{number:02}_{_file_name(cutout.name)}.png"
                 files[folder / name] = _png(cutout.rgba)
-                layers.append({"picture": picture, "file": name, **told})
+                layers.append({"picture": picture, "file": name, **row})
         about = {"canvas": [self.size[1], self.size[0]], "layers": layers}
         files[folder / "layers.json"] = json.dumps(about, indent=1).encode()
         write_whole(files)
@@ -122,8 +122,8 @@ def back_to_front(cutouts: Sequence[Cutout]) -> list[Cutout]:
     return sorted(last_first, key=lambda c: -torch.inf if c.depth.get("value") is None else c.depth["value"])
 
 
-def _layer(name: str, rgba: Tensor, left: int, top: int, place: int) -> dict[str, Any]:
-    return {"type": "raster", "image": rgba[None], "x": left, "y": top, "z_index": place, "name": name}
+def _layer(name: str, rgba: Tensor, left: int, top: int, index: int) -> dict[str, Any]:
+    return {"type": "raster", "image": rgba[None], "x": left, "y": top, "z_index": index, "name": name}
 
 
 def _png(rgba: Tensor) -> bytes:
@@ -225,15 +225,15 @@ def matte(photo: Tensor, runs: Runs, radius: int, sensitivity: float) -> tuple[T
 def nearer_than(
     depth: Depth,
     size: tuple[int, int],
-    place: float,
+    share: float,
     space: Space = "relative",
 ) -> Instances:
     """Everything nearer than a place in depth as one thing of each picture, none where nothing is.
 
-    size: (height, width) of the pictures. place, space: as `start` and `space` of `depth_field`. Raises
+    size: (height, width) of the pictures. share, space: as `start` and `space` of `depth_field`. Raises
     what that raises.
     """
-    step = depth_field(depth, "ramp", place, place, space=space) > 0.5
+    step = depth_field(depth, "ramp", share, share, space=space) > 0.5
     pictures = []
     for mask in step:
         mask = mask_at(mask, *size)

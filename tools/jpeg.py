@@ -65,13 +65,13 @@ def properties(raw: bytes) -> list[xmp.Element]:
 
 def frames(raw: bytes) -> list[Frame]:
     """All pictures of a file with several, the main one first; none when it does not say that it has several."""
-    for marker, place, content in segments(raw):
+    for marker, start, content in segments(raw):
         if marker == 0xE2 and content.startswith(_MPF):
-            return _frames(raw, content[4:], place + 4)
+            return _frames(raw, content[4:], start + 4)
     return []
 
 
-def _frames(raw: bytes, index: bytes, place: int) -> list[Frame]:
+def _frames(raw: bytes, index: bytes, base: int) -> list[Frame]:
     fields = _fields(index)
     entries = fields.get(_ENTRIES, b"")
     order = ">" if index[:2] == b"MM" else "<"
@@ -79,7 +79,7 @@ def _frames(raw: bytes, index: bytes, place: int) -> list[Frame]:
     left = len(raw)  # pictures of one file do not overlap, so together they are no longer than it
     for at in range(0, min(len(entries), 16 * 64) - 15, 16):
         attribute, size, offset = struct.unpack_from(order + "III", entries, at)
-        start = place + offset if offset else 0
+        start = base + offset if offset else 0
         data = raw[start : start + size]
         if not data.startswith(b"\xff\xd8"):
             continue

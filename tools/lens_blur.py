@@ -151,8 +151,8 @@ def _focus(
         if valid is not None:
             near_by = near_by & valid[0]
         if not bool(near_by.any()):
-            told = "the mask is empty, or covers" if focus_by == "mask" else "the point shows"
-            raise SignalError(f"nothing to focus on in picture {i}: {told} only pixels whose depth is not valid.")
+            reason = "the mask is empty, or covers" if focus_by == "mask" else "the point shows"
+            raise SignalError(f"nothing to focus on in picture {i}: {reason} only pixels whose depth is not valid.")
         places.append(float(nth(share, i)[0][near_by].median()))
     return places
 
@@ -216,13 +216,13 @@ class _Lens:
                 mine = layer[at] == this
                 if not bool(mine.any()):
                     continue
-                held = torch.cat([light[(slice(None), *at)] * mine, mine[None].to(light)])
-                made = torch.fft.irfft2(torch.fft.rfft2(held, (size, size)) * spectrum, (size, size))
+                planes = torch.cat([light[(slice(None), *at)] * mine, mine[None].to(light)])
+                blurred = torch.fft.irfft2(torch.fft.rfft2(planes, (size, size)) * spectrum, (size, size))
                 # The kernel's middle lies at `reach`: what comes begins that much before the square.
                 y, x = max(top - reach, 0), max(left - reach, 0)
                 bottom, right = min(at[0].stop + reach, height), min(at[1].stop + reach, width)
                 from_y, from_x = y - top + reach, x - left + reach
-                into[:, y:bottom, x:right] += made[:, from_y : from_y + bottom - y, from_x : from_x + right - x]
+                into[:, y:bottom, x:right] += blurred[:, from_y : from_y + bottom - y, from_x : from_x + right - x]
                 rows = range(y // side * side, bottom, side)
                 columns = range(x // side * side, right, side)
                 touched.update((r, c) for r in rows for c in columns)
@@ -239,8 +239,8 @@ class _Lens:
         at = torch.arange(-self.reach, self.reach + 1, device=planes.device, dtype=torch.float32)
         weight = (self.reach + 1 - torch.hypot(at[None, :], at[:, None])).clamp_min(0)
         size = tuple(_fast(side + 2 * self.reach) for side in (height, width))
-        made = torch.fft.irfft2(torch.fft.rfft2(planes, size) * torch.fft.rfft2(weight / weight.sum(), size), size)
-        return made[:, self.reach : self.reach + height, self.reach : self.reach + width]
+        blurred = torch.fft.irfft2(torch.fft.rfft2(planes, size) * torch.fft.rfft2(weight / weight.sum(), size), size)
+        return blurred[:, self.reach : self.reach + height, self.reach : self.reach + width]
 
 
 def _fast(length: int) -> int:
@@ -294,9 +294,9 @@ def _blur_tile(
     weight = (1 - before[3]) * (behind[3] > 1e-4)
     total = before[:3] + back * weight
     total = total / (before[3] + weight).clamp_min(1e-4)
-    made = to_srgb(total / (1 + gain * total))
-    made = torch.where(sharp, original, made)
-    return made[(slice(None), *inner)].permute(1, 2, 0).to(pixels.device)
+    blurred = to_srgb(total / (1 + gain * total))
+    blurred = torch.where(sharp, original, blurred)
+    return blurred[(slice(None), *inner)].permute(1, 2, 0).to(pixels.device)
 
 
 def _over(layers: list[int], light: Tensor, layer: Tensor, lens: _Lens) -> Tensor:

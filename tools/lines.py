@@ -40,7 +40,7 @@ def lines_by_depth(
         raise SignalError(
             f"there are {len(lines)} drawings and {len(depth)} depths: give one for each, or one for all."
         )
-    made = []
+    pictures = []
     for at in each_picture(len(lines), "Lines by depth"):
         strength, here = lines.strength[at : at + 1], nth_depth(depth, at)
         size = strength.shape[-2:]
@@ -53,8 +53,8 @@ def lines_by_depth(
             for radius in range(1, thick + 1):
                 grown = torch.maximum(grown, _widest(torch.where(width >= radius, kept, 0.0), radius))
             kept = grown
-        made.append(kept.clamp(0, 1).float())
-    return Lines(torch.cat(made), lines.source)
+        pictures.append(kept.clamp(0, 1).float())
+    return Lines(torch.cat(pictures), lines.source)
 
 
 def _at(field: Tensor, size: Any) -> Tensor:
@@ -81,9 +81,9 @@ def without_spots(strength: Tensor, least: float, corners: bool = False) -> Tens
 
     cv2 = opencv("Removing spots")
     lines = (strength > 0).cpu().numpy().astype(np.uint8)
-    _, place, measured, _ = cv2.connectedComponentsWithStats(lines, connectivity=8 if corners else 4)
+    _, labels, measured, _ = cv2.connectedComponentsWithStats(lines, connectivity=8 if corners else 4)
     keep = measured[:, cv2.CC_STAT_AREA] >= least
-    return strength * torch.from_numpy(keep[place]).to(strength.device)
+    return strength * torch.from_numpy(keep[labels]).to(strength.device)
 
 
 def content_shuffle(picture: Tensor, seed: int = 0, cell: int = 256) -> Tensor:

@@ -142,23 +142,23 @@ def _splat(colours: Tensor, close: Tensor, known: Tensor, x: Tensor, y: Tensor) 
         column, row = left + i, top + j
         share = (1 - (x - column).abs()) * (1 - (y - row).abs())
         inside = known & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        place = row.clamp(0, height - 1).long().mul_(width).add_(column.clamp(0, width - 1).long())
-        return place.view(-1), share.mul_(inside).view(-1)
+        index = row.clamp(0, height - 1).long().mul_(width).add_(column.clamp(0, width - 1).long())
+        return index.view(-1), share.mul_(inside).view(-1)
 
     front = close.new_full((height * width,), -1.0)
     nearness = close.reshape(-1)
     for corner in corners:
-        place, share = landing(*corner)
+        index, share = landing(*corner)
         # A corner that is hardly touched must not hide what lies behind.
-        front.scatter_reduce_(0, place, nearness.masked_fill(share < _COVERED, -1.0), "amax")
+        front.scatter_reduce_(0, index, nearness.masked_fill(share < _COVERED, -1.0), "amax")
     weight = close.new_zeros(height * width)
     total = colours.new_zeros(height * width, 3)
     flat = colours.reshape(-1, 3)
     for corner in corners:
-        place, share = landing(*corner)
-        share.masked_fill_(nearness < front[place] - _SAME, 0.0)
-        weight.index_add_(0, place, share)
-        total.index_add_(0, place, flat * share[:, None])
+        index, share = landing(*corner)
+        share.masked_fill_(nearness < front[index] - _SAME, 0.0)
+        weight.index_add_(0, index, share)
+        total.index_add_(0, index, flat * share[:, None])
     hole = weight < _COVERED
     total /= weight.clamp_min(1e-6)[:, None]
     view = total.masked_fill_(hole[:, None], 0.0)
@@ -181,9 +181,9 @@ def _fill(view: Tensor, front: Tensor, hole: Tensor) -> Tensor:
         after = places.masked_fill(hole, size).flip(dim).cummin(dim).values.flip(dim)[rows, columns]
         for found, there in ((before, before >= 0), (after, after < size)):
             found = found.clamp(0, size - 1)
-            place = (rows, found) if dim else (found, columns)
-            nearness = front[place].masked_fill(~there, torch.inf)
-            candidates.append((nearness, (found - at).abs().clamp_min(1), view[place]))
+            index = (rows, found) if dim else (found, columns)
+            nearness = front[index].masked_fill(~there, torch.inf)
+            candidates.append((nearness, (found - at).abs().clamp_min(1), view[index]))
     farthest = torch.stack([nearness for nearness, _, _ in candidates]).amin(0)
     total, weight = view.new_zeros(len(rows), 3), view.new_zeros(len(rows), 1)
     for nearness, distance, colour in candidates:

@@ -42,12 +42,12 @@ _QUARTERS = {1: 0, 3: 2, 6: -1, 8: 1}  # turns anticlockwise that show a picture
 
 @dataclass(frozen=True, eq=False)
 class PhonePhoto:
-    """A photo with its depth. image: float32 (1,H,W,3) in 0..1. depth: of its own, usually smaller size. told: what
+    """A photo with its depth. image: float32 (1,H,W,3) in 0..1. depth: of its own, usually smaller size. metadata: what
     the file says of the depth, as plain values for JSON."""
 
     image: Tensor
     depth: Depth
-    told: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 def load_phone_depth(path: Path) -> PhonePhoto:
@@ -102,10 +102,10 @@ def _load_heic(raw: bytes, name: str) -> PhonePhoto:
     if photo is None or pixels is None:
         raise PictureError(f"{name} holds no depth. It holds {_inventory(heif)}. Phones store depth in portrait mode.")
     bits = 8 if pixels.dtype == torch.uint8 else 16
-    told = {**_apple(list(xmp.packets(raw))), **maps[0].info["metadata"], "depth_images": len(maps), "bits": bits}
+    metadata = {**_apple(list(xmp.packets(raw))), **maps[0].info["metadata"], "depth_images": len(maps), "bits": bits}
     orientation = photo.info.get("original_orientation") or 1
     pixels = _upright(pixels, photo, orientation, name)
-    return _photo(photo, pixels, told, orientation, name)
+    return _photo(photo, pixels, metadata, orientation, name)
 
 
 def _spatial(heif: Any, group: StereoGroup, name: str) -> Callable[[], PhonePhoto]:
@@ -115,18 +115,18 @@ def _spatial(heif: Any, group: StereoGroup, name: str) -> Callable[[], PhonePhot
     left, right = (heif[items.index(item)].to_pillow() for item in (group.left, group.right))
     lens = group.lenses[0]
     focal = None if lens.focal_x is None else lens.focal_x * left.width
-    told = {"stereo": "spatial photo", "focal": focal, "baseline": group.baseline}
+    metadata = {"stereo": "spatial photo", "focal": focal, "baseline": group.baseline}
     # Disparity at infinity is where the two axes point, each camera's own.
     offset = 0.0
     if focal is not None and None not in (lens.centre_x, group.lenses[1].centre_x):
         offset = ((group.lenses[1].centre_x or 0) - (lens.centre_x or 0)) * left.width
-    return partial(_matched, left, right, told, focal, group.baseline, offset, name, lens)
+    return partial(_matched, left, right, metadata, focal, group.baseline, offset, name, lens)
 
 
 def _matched(
     left: Any,
     right: Any,
-    told: dict[str, Any],
+    metadata: dict[str, Any],
     focal: float | None,
     baseline: float | None,
     offset: float,
@@ -140,8 +140,8 @@ def _matched(
     if focal is not None and lens is not None and lens.centre_x is not None and lens.centre_y is not None:
         x, y = lens.centre_x * left.width - 0.5, lens.centre_y * left.height - 0.5
         depth = replace(depth, principal=torch.tensor([[x, y]]))
-    told |= {"kind": depth.kind, "size": [left.width, left.height], "report": report}
-    return PhonePhoto(pictures[0], replace(depth, source=name), told)
+    metadata |= {"kind": depth.kind, "size": [left.width, left.height], "report": report}
+    return PhonePhoto(pictures[0], replace(depth, source=name), metadata)
 
 
 # ---------------------------------------------------------------------------------------------- JPEG
@@ -157,9 +157,9 @@ def _load_jpeg(raw: bytes, name: str) -> PhonePhoto:
         packets = jpeg.properties(raw)
         stereo = [f for f in found if f.kind == jpeg.DISPARITY]
         pair = _multi_picture(stereo, photo, name) if len(stereo) >= 2 else None
-        told, pixels, sure = _google(packets, raw, name)
+        metadata, pixels, sure = _google(packets, raw, name)
         if pixels is None and pair is None:
-            told, pixels = _apple_frame(found, raw)
+            metadata, pixels = _apple_frame(found, raw)
         before, photo = (photo.width, photo.height), ImageOps.exif_transpose(photo)
     except FathomError:
         raise
@@ -179,7 +179,7 @@ def _load_jpeg(raw: bytes, name: str) -> PhonePhoto:
         sure = None if sure is None else torch.rot90(sure, turns)
     else:
         orientation = 1
-    return _photo(photo, pixels, told, orientation, name, sure)
+    return _photo(photo, pixels, metadata, orientation, name, sure)
 
 
 def _decoded(raw: bytes) -> Any:
@@ -200,27 +200,28 @@ def _multi_picture(stereo: list[jpeg.Frame], photo: Any, name: str) -> Callable[
     focal = focal_length(photo)
     focal = focal and focal * math.hypot(left.width, left.height) / math.hypot(photo.width, photo.height)
     baseline = next((f.baseline for f in stereo if f.baseline), None)
-    told = {"stereo": "multi-picture", "focal": focal, "baseline": baseline}
+    metadata = {"stereo": "multi-picture", "focal": focal, "baseline": baseline}
     # Such cameras shift their views so that some distance has no disparity, by an amount that they do not tell.
-    return partial(_matched, left, right, told, focal, None, 0.0, name)
+    return partial(_matched, left, right, metadata, focal, None, 0.0, name)
 
 
 def _apple_frame(found: list[jpeg.Frame], raw: bytes) -> tuple[dict[str, Any], Tensor | None]:
     """The depth map that an iPhone stores as a further JPEG frame, described by that frame's XMP."""
     for frame in found[1:]:
-        told = _apple(jpeg.properties(frame.data))
-        if told:
-            return {**told, "depth_images": 1, "bits": 8}, _levels(_decoded(frame.data))
+        metadata = _apple(jpeg.properties(frame.data))
+        if metadata:
+            return {**metadata, "depth_images": 1, "bits": 8}, _levels(_decoded(frame.data))
     return {}, None
 
 
 def _google(packets: list[xmp.Element], raw: bytes, name: str) -> tuple[dict[str, Any], Tensor | None, Tensor | None]:
     """Google's depth: what is told of it, its levels and its confidence; GDepth first, then Dynamic Depth."""
-    told: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for prefix in ("GDepth", "DepthMap"):
         for key in ("Format", "Units", "MeasureType"):
-            told[key] = _anywhere(packets, f"{prefix}:{key}")
-        told["near"], told["far"] = (xmp.as_number(_anywhere(packets, f"{prefix}:{k}")) for k in ("Near", "Far"))
+            metadata[key] = _anywhere(packets, f"{prefix}:{key}")
+        for key in ("Near", "Far"):
+            metadata[key.lower()] = xmp.as_number(_anywhere(packets, f"{prefix}:{key}"))
         if prefix == "GDepth":
             data = _base64(_anywhere(packets, "GDepth:Data"), name)
             trust = _base64(_anywhere(packets, "GDepth:Confidence"), name)
@@ -228,14 +229,14 @@ def _google(packets: list[xmp.Element], raw: bytes, name: str) -> tuple[dict[str
             items = _items(packets, raw)
             data = _item(items, _anywhere(packets, "DepthMap:DepthURI"), ("Depth", "DepthMap"))
             trust = _item(items, _anywhere(packets, "DepthMap:ConfidenceURI"), ())
-            told |= _imaging_model(packets)
-        if data is not None and told["Format"]:
+            metadata |= _imaging_model(packets)
+        if data is not None and metadata["Format"]:
             pixels = _levels(_decoded(data))
             sure = None if trust is None else _levels(_decoded(trust))
             if sure is not None and sure.shape != pixels.shape:
                 sure = None
-            told = {key: value for key, value in told.items() if value is not None}
-            return {**told, "google": prefix, "bits": 8 if pixels.dtype == torch.uint8 else 16}, pixels, sure
+            metadata = {key: value for key, value in metadata.items() if value is not None}
+            return {**metadata, "google": prefix, "bits": 8 if pixels.dtype == torch.uint8 else 16}, pixels, sure
     return {}, None, None
 
 
@@ -279,27 +280,27 @@ def _imaging_model(packets: list[xmp.Element]) -> dict[str, Any]:
     if not found["FocalLengthX"] or not found["ImageWidth"] or not found["ImageHeight"]:
         return {}
     fx, fy = found["FocalLengthX"], found["FocalLengthY"] or found["FocalLengthX"]
-    told: dict[str, Any] = {"reference_width": found["ImageWidth"], "reference_height": found["ImageHeight"]}
+    metadata: dict[str, Any] = {"reference_width": found["ImageWidth"], "reference_height": found["ImageHeight"]}
     x, y = found["PrincipalPointX"], found["PrincipalPointY"]
-    return {**told, "intrinsics": [fx, 0.0, 0.0, 0.0, fy, 0.0, x or 0.0, y or 0.0, 1.0]}
+    return {**metadata, "intrinsics": [fx, 0.0, 0.0, 0.0, fy, 0.0, x or 0.0, y or 0.0, 1.0]}
 
 
 # ---------------------------------------------------------------------------------------------- what the numbers mean
 
 
 def _photo(
-    photo: Any, pixels: Tensor, told: dict[str, Any], orientation: int, name: str, sure: Tensor | None = None
+    photo: Any, pixels: Tensor, metadata: dict[str, Any], orientation: int, name: str, sure: Tensor | None = None
 ) -> PhonePhoto:
-    depth = _google_depth(pixels, told, name) if "google" in told else _described(pixels, told, name)
-    focal, principal, how = _lens(told, photo, pixels, orientation)
-    told |= {"kind": depth.kind, "size": [pixels.shape[1], pixels.shape[0]], "focal_from": how}
-    told["focal"] = focal
+    depth = _google_depth(pixels, metadata, name) if "google" in metadata else _described(pixels, metadata, name)
+    focal, principal, how = _lens(metadata, photo, pixels, orientation)
+    metadata |= {"kind": depth.kind, "size": [pixels.shape[1], pixels.shape[0]], "focal_from": how}
+    metadata["focal"] = focal
     depth = replace(depth, focal=focal, principal=principal, source=name)
-    if told.get("MeasureType", "").lower() == "opticray":
+    if metadata.get("MeasureType", "").lower() == "opticray":
         depth = _along_axis(depth, name)
     if sure is not None:
         depth = replace(depth, confidence=sure[None].float() / (255 if sure.dtype == torch.uint8 else 65535))
-    return PhonePhoto(_image(photo), depth, told)
+    return PhonePhoto(_image(photo), depth, metadata)
 
 
 def _image(photo: Any) -> Tensor:
@@ -318,10 +319,10 @@ def _levels(image: Any) -> Tensor:
 
 def _inventory(heif: Any) -> str:
     width, height = heif.size
-    held = [f"{len(heif)} picture{'s' * (len(heif) != 1)} (the main one {width}x{height})"]
-    held += [f"{kind} x{len(items)}" for kind, items in (heif.info.get("aux") or {}).items()]
-    held += [f"{len(heif.info.get('thumbnails') or [])} thumbnails"]
-    return ", ".join(held)
+    listed = [f"{len(heif)} picture{'s' * (len(heif) != 1)} (the main one {width}x{height})"]
+    listed += [f"{kind} x{len(items)}" for kind, items in (heif.info.get("aux") or {}).items()]
+    listed += [f"{len(heif.info.get('thumbnails') or [])} thumbnails"]
+    return ", ".join(listed)
 
 
 def _apple(packets: list[xmp.Element]) -> dict[str, Any]:
@@ -332,16 +333,16 @@ def _apple(packets: list[xmp.Element]) -> dict[str, Any]:
         quantity = packet.find("apdi:AuxiliaryImageType")
         if quantity not in ("disparity", "depth"):
             continue
-        told: dict[str, Any] = {"quantity": quantity}
+        metadata: dict[str, Any] = {"quantity": quantity}
         for name, key in (("FloatMinValue", "low"), ("FloatMaxValue", "high"), ("IntMinValue", "int_low"),
                           ("IntMaxValue", "int_high")):  # fmt: skip
-            told[key] = packet.number(f"apdi:{name}")
+            metadata[key] = packet.number(f"apdi:{name}")
         for name in ("Accuracy", "Quality", "Filtered"):
-            told[name.lower()] = packet.find(f"depthData:{name}")
-        told["reference_width"] = packet.number("depthData:IntrinsicMatrixReferenceWidth")
-        told["reference_height"] = packet.number("depthData:IntrinsicMatrixReferenceHeight")
-        told["intrinsics"] = packet.numbers("depthData:IntrinsicMatrix") or None
-        return {key: value for key, value in told.items() if value is not None}
+            metadata[name.lower()] = packet.find(f"depthData:{name}")
+        metadata["reference_width"] = packet.number("depthData:IntrinsicMatrixReferenceWidth")
+        metadata["reference_height"] = packet.number("depthData:IntrinsicMatrixReferenceHeight")
+        metadata["intrinsics"] = packet.numbers("depthData:IntrinsicMatrix") or None
+        return {key: value for key, value in metadata.items() if value is not None}
     return {}
 
 
@@ -359,28 +360,28 @@ def _upright(pixels: Tensor, photo: Any, orientation: int, name: str) -> Tensor:
     return torch.rot90(pixels, turns)
 
 
-def _described(pixels: Tensor, told: dict[str, Any], name: str) -> Depth:
+def _described(pixels: Tensor, metadata: dict[str, Any], name: str) -> Depth:
     """The depth that the integers stand for, by Apple's XMP or the HEVC message, without focal length."""
     top = 255 if pixels.dtype == torch.uint8 else 65535
     share = (pixels.float() / top)[None]
-    if "quantity" in told and {"low", "high"} <= set(told):
-        low, high = told["low"], told["high"]
-        span = told.get("int_high", top) - told.get("int_low", 0.0)
+    if "quantity" in metadata and {"low", "high"} <= set(metadata):
+        low, high = metadata["low"], metadata["high"]
+        span = metadata.get("int_high", top) - metadata.get("int_low", 0.0)
         if span <= 0:
-            raise PictureError(f"{name} says that its depth has no range: {told}.")
-        values = low + (pixels.float()[None] - told.get("int_low", 0.0)) / span * (high - low)
-        absolute = told.get("accuracy") == "absolute"
-        if told["quantity"] == "depth":
+            raise PictureError(f"{name} says that its depth has no range: {metadata}.")
+        values = low + (pixels.float()[None] - metadata.get("int_low", 0.0)) / span * (high - low)
+        absolute = metadata.get("accuracy") == "absolute"
+        if metadata["quantity"] == "depth":
             return depth_from_metres(values) if absolute else Depth(-values, "affine_depth")
         return Depth(values.clamp_min(0), "metric") if absolute else Depth(values, "affine_inverse")
-    kind = told.get("representation_type")
+    kind = metadata.get("representation_type")
     if kind == _UNIFORM_DISTANCE:
-        near, far = told.get("z_near", 0.0), told.get("z_far", 1.0)
+        near, far = metadata.get("z_near", 0.0), metadata.get("z_far", 1.0)
         return Depth(-(near + share * (far - near)), "affine_depth")
     if kind in (_UNIFORM_INVERSE, _UNIFORM_DISPARITY):
-        low, high = told.get("d_min"), told.get("d_max")
-        if kind == _UNIFORM_INVERSE and told.get("z_near") and told.get("z_far"):
-            low, high = 1 / told["z_far"], 1 / told["z_near"]
+        low, high = metadata.get("d_min"), metadata.get("d_max")
+        if kind == _UNIFORM_INVERSE and metadata.get("z_near") and metadata.get("z_far"):
+            low, high = 1 / metadata["z_far"], 1 / metadata["z_near"]
         scaled = share if low is None or high is None or low == high else low + share * (high - low)
         return Depth(scaled, "affine_inverse")
     if kind != _NONUNIFORM_DISPARITY:
@@ -388,16 +389,16 @@ def _described(pixels: Tensor, told: dict[str, Any], name: str) -> Depth:
     return Depth(share, "ordinal")
 
 
-def _google_depth(pixels: Tensor, told: dict[str, Any], name: str) -> Depth:
+def _google_depth(pixels: Tensor, metadata: dict[str, Any], name: str) -> Depth:
     """Google's depth, whose level 0 is near: RangeInverse is linear in 1/distance, RangeLinear in distance.
 
     With a unit it is metric; without one near and far are right up to one factor.
     """
     top = 255 if pixels.dtype == torch.uint8 else 65535
     share = (pixels.double() / top)[None]
-    near, far, shape = told.get("near"), told.get("far"), told["Format"].lower()
+    near, far, shape = metadata.get("near"), metadata.get("far"), metadata["Format"].lower()
     if shape not in ("rangeinverse", "rangelinear"):
-        raise PictureError(f"{name} has depth as {told['Format']!r}; RangeInverse and RangeLinear are understood.")
+        raise PictureError(f"{name} has depth as {metadata['Format']!r}; RangeInverse and RangeLinear are understood.")
     if near is None or far is None or not 0 < near < far:
         kind = "affine_inverse" if shape == "rangeinverse" else "affine_depth"
         return Depth(1 - share.float(), kind)
@@ -405,10 +406,10 @@ def _google_depth(pixels: Tensor, told: dict[str, Any], name: str) -> Depth:
         inverse = 1 / near - share * (1 / near - 1 / far)
     else:
         inverse = 1 / (near + share * (far - near))
-    unit = {"m": 1.0, "meters": 1.0, "metres": 1.0, "mm": 1e-3}.get(told.get("Units", "").lower())
+    unit = {"m": 1.0, "meters": 1.0, "metres": 1.0, "mm": 1e-3}.get(metadata.get("Units", "").lower())
     if unit is None:
-        if told.get("Units"):
-            log.warning("%s gives its depth in %s, which is no length: taken up to a factor", name, told["Units"])
+        if metadata.get("Units"):
+            log.warning("%s gives its depth in %s, which is no length: taken up to a factor", name, metadata["Units"])
         return Depth(inverse.float(), "scale_inverse")
     return Depth((inverse / unit).float(), "metric")
 
@@ -429,13 +430,13 @@ def _along_axis(depth: Depth, name: str) -> Depth:
 
 
 def _lens(
-    told: dict[str, Any], photo: Any, pixels: Tensor, orientation: int
+    metadata: dict[str, Any], photo: Any, pixels: Tensor, orientation: int
 ) -> tuple[float | None, Tensor | None, str]:
     """Focal length and principal point in pixels of the upright depth map, and where they come from."""
     height, width = pixels.shape
     longest = max(height, width)
-    matrix = told.get("intrinsics")
-    wide, high = told.get("reference_width", 0), told.get("reference_height", 0)
+    matrix = metadata.get("intrinsics")
+    wide, high = metadata.get("reference_width", 0), metadata.get("reference_height", 0)
     if matrix and len(matrix) == 9 and matrix[0] and max(wide, high):
         scale = longest / max(wide, high)
         centre = None
@@ -453,13 +454,13 @@ def _turned(x: float, y: float, wide: float, high: float, size: tuple[int, int],
     """A place of the stored picture of wide x high in the upright one of `size`; None where the turn is not known."""
     stands = (size[0] > size[1]) == (wide > high)
     if orientation == 1:
-        place = (x, y) if stands else None
+        position = (x, y) if stands else None
     elif orientation == 3:
-        place = (wide - 1 - x, high - 1 - y)
+        position = (wide - 1 - x, high - 1 - y)
     elif orientation == 6:
-        place = (high - 1 - y, x) if not stands else None
+        position = (high - 1 - y, x) if not stands else None
     elif orientation == 8:
-        place = (y, wide - 1 - x) if not stands else None
+        position = (y, wide - 1 - x) if not stands else None
     else:
-        place = None
-    return None if place is None else torch.tensor([place], dtype=torch.float32)
+        position = None
+    return None if position is None else torch.tensor([position], dtype=torch.float32)

@@ -30,20 +30,20 @@ def together(**lengths: int) -> int:
     """
     most = max(lengths.values())
     if any(n not in (1, most) for n in lengths.values()):
-        told = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lengths.items())
-        raise SignalError(f"the batches do not fit together: {told}. Each must hold 1 picture or {most}.")
+        listed = ", ".join(f"{name.replace('_', ' ')} {n}" for name, n in lengths.items())
+        raise SignalError(f"the batches do not fit together: {listed}. Each must hold 1 picture or {most}.")
     return most
 
 
-def nth(batch: Tensor, place: int) -> Tensor:
-    """Picture `place` of a batch, still as a batch; a batch of one serves every place."""
-    at = place if len(batch) > 1 else 0
+def nth(batch: Tensor, index: int) -> Tensor:
+    """Picture `index` of a batch, still as a batch; a batch of one serves every index."""
+    at = index if len(batch) > 1 else 0
     return batch[at : at + 1]
 
 
-def nth_depth(depth: Depth, place: int) -> Depth:
+def nth_depth(depth: Depth, index: int) -> Depth:
     """The same for a Depth."""
-    return depth[place if len(depth) > 1 else 0]
+    return depth[index if len(depth) > 1 else 0]
 
 
 def match_depth(depth: Depth, like: Tensor) -> Depth:
@@ -104,8 +104,8 @@ def each_picture(count: int, label: str) -> Iterator[int]:
         yield 0
         return
     with host.progress(count, label, "picture") as bar:
-        for place in range(count):
-            yield place
+        for index in range(count):
+            yield index
             bar.update()
 
 

@@ -78,10 +78,10 @@ def fit_planes(
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         outer = slice(max(0, top - halo), min(height, bottom + halo))
-        made = _fit_band(
+        planes = _fit_band(
             work[outer], seen[outer], noise[outer], [s[outer].double() for s in slopes], focal, radii, radius is None
         )
-        parts.append(made[:, top - outer.start : bottom - outer.start].float())
+        parts.append(planes[:, top - outer.start : bottom - outer.start].float())
     fitted = torch.cat(parts, 1).to(inverse.device)
     return fitted[0], fitted[1], fitted[2]
 

@@ -84,7 +84,7 @@ def depth_by_region(
     values = depth.values.new_empty(count, *depth.values.shape[1:])
     valid = torch.empty_like(values, dtype=torch.bool)
     least = 0.0 if depth.kind == "metric" else -torch.inf
-    told: list[dict[str, Any]] = []
+    report: list[dict[str, Any]] = []
     for i in each_picture(count, "Depth by region"):
         here = nth_depth(depth, i)
         known = _valid(here)
@@ -92,7 +92,7 @@ def depth_by_region(
         reach = _erosion(here.values[0], known, named, erode, follow_blur)
         found = _with_cores(named, reach)
         measured = [measure(here, here.values[0], known, r, statistic, percentile) for r in found]
-        told += [{"picture": i, "region": r.name, **m} for r, m in zip(found, measured, strict=True)]
+        report += [{"picture": i, "region": r.name, **m} for r, m in zip(found, measured, strict=True)]
         values[i], valid[i] = here.values[0], known
         if fill == "flat":
             for region, numbers in zip(found, measured, strict=True):
@@ -102,8 +102,8 @@ def depth_by_region(
         else:
             values[i], valid[i] = _snapped(here.values[0], known, found, reach, least)
     whole = bool(valid.all())
-    made = replace(depth, values=values.masked_fill_(~valid, 0.0), valid=None if whole else valid)
-    return made, json.dumps(told)
+    result = replace(depth, values=values.masked_fill_(~valid, 0.0), valid=None if whole else valid)
+    return result, json.dumps(report)
 
 
 def order_regions(
@@ -129,7 +129,7 @@ def order_regions(
     count = _pictures(depth, regions)
     ordered: list[Tensor] = []
     chosen: list[Tensor] = []
-    told: list[dict[str, Any]] = []
+    report: list[dict[str, Any]] = []
     for i in each_picture(count, "Order regions"):
         here = nth_depth(depth, i)
         known = _valid(here)
@@ -150,12 +150,12 @@ def order_regions(
         sorted_masks = torch.stack([found[n].where.float() for n in places]) if found else nothing[None]
         ordered.append(sorted_masks)
         chosen.append(sorted_masks[k - 1 if k > 0 else k] if has else nothing)
-        told += [
-            {"picture": i, "place": place + 1, "region": found[n].name, **measured[n]} for place, n in enumerate(places)
+        report += [
+            {"picture": i, "place": rank + 1, "region": found[n].name, **measured[n]} for rank, n in enumerate(places)
         ]
         if not has:
-            told.append({"picture": i, "place": k, "region": None})
-    return torch.cat(ordered), torch.stack(chosen), json.dumps(told)
+            report.append({"picture": i, "place": k, "region": None})
+    return torch.cat(ordered), torch.stack(chosen), json.dumps(report)
 
 
 def _rank(value: float | None) -> float:
@@ -205,22 +205,22 @@ def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
 
 
 def _regions(
-    regions: Tensor | Segmentation | Instances, place: int, count: int, depth: Depth, on_top: bool = True
+    regions: Tensor | Segmentation | Instances, index: int, count: int, depth: Depth, on_top: bool = True
 ) -> list[tuple[str, Tensor]]:
-    """The names and places, bool (H,W), of the regions of picture `place` that are not empty, at the depth's size.
+    """The names and places, bool (H,W), of the regions of picture `index` that are not empty, at the depth's size.
 
     on_top: later masks hide earlier ones.
     """
-    return [(name, where) for name, where in _places(regions, place, count, depth, on_top) if bool(where.any())]
+    return [(name, where) for name, where in _places(regions, index, count, depth, on_top) if bool(where.any())]
 
 
 def _places(
-    regions: Tensor | Segmentation | Instances, place: int, count: int, depth: Depth, on_top: bool
+    regions: Tensor | Segmentation | Instances, index: int, count: int, depth: Depth, on_top: bool
 ) -> Iterator[tuple[str, Tensor]]:
     height, width = depth.values.shape[1:]
     device = depth.values.device
     if isinstance(regions, Segmentation):
-        labels = nth(regions.labels, place).to(device)
+        labels = nth(regions.labels, index).to(device)
         if labels.shape[1:] != (height, width):
             labels = F.interpolate(labels[:, None].float(), (height, width), mode="nearest-exact")[:, 0].long()
         for label in labels[0].unique().tolist():
@@ -229,7 +229,7 @@ def _places(
         return
     if isinstance(regions, Instances):
         above = torch.zeros(height, width, dtype=torch.bool, device=device)
-        for number, thing in enumerate(regions.things[place], 1):
+        for number, thing in enumerate(regions.things[index], 1):
             where = mask_at(thing.shape(regions.size).whole().to(device), height, width)
             if on_top:
                 where, above = where & ~above, where | above
@@ -237,14 +237,14 @@ def _places(
         return
     masks = regions if regions.ndim == 3 else regions[None]
     each = len(masks) // count if len(masks) > 1 else 1
-    first = place * each if len(masks) > 1 else 0
+    first = index * each if len(masks) > 1 else 0
     binary = match_mask(masks[first : first + each], height, width, device) >= 0.5
     above = torch.zeros_like(binary[0])
-    made = []
+    regions_ = []
     for n in reversed(range(each)):
-        made.append((f"mask {n + 1}", binary[n] & ~above if on_top else binary[n]))
+        regions_.append((f"mask {n + 1}", binary[n] & ~above if on_top else binary[n]))
         above = above | binary[n]
-    yield from reversed(made)
+    yield from reversed(regions_)
 
 
 def _with_cores(named: Sequence[tuple[str, Tensor]], erode: int, on_top: bool = True) -> list[Region]:
@@ -389,16 +389,16 @@ def measure(
     seen = values[region.core & known]
     if not len(seen):
         seen = values[region.where & known]
-    told: dict[str, Any] = {"pixels": int(region.where.sum()), "measured": len(seen), "unit": depth.unit}
+    facts: dict[str, Any] = {"pixels": int(region.where.sum()), "measured": len(seen), "unit": depth.unit}
     if not len(seen):
-        return {**told, "value": None, "mean": None, "low": None, "high": None}
+        return {**facts, "value": None, "mean": None, "low": None, "high": None}
     ordered = _sorted(seen)
     mean = float(seen.double().mean())
     value = mean if statistic == "mean" else _percentile(ordered, 50.0 if statistic == "median" else percentile)
-    told |= {"value": value, "mean": mean, "low": _percentile(ordered, 5), "high": _percentile(ordered, 95)}
+    facts |= {"value": value, "mean": mean, "low": _percentile(ordered, 5), "high": _percentile(ordered, 95)}
     if depth.kind == "metric":
-        told["metres"] = 1 / value if value > 0 else None
-    return told
+        facts["metres"] = 1 / value if value > 0 else None
+    return facts
 
 
 def _sorted(values: Tensor) -> Tensor:
@@ -412,11 +412,11 @@ def _sorted(values: Tensor) -> Tensor:
 
 
 def _percentile(ordered: Tensor, point: float) -> float:
-    place = (len(ordered) - 1) * point / 100
-    below = int(place)
+    position = (len(ordered) - 1) * point / 100
+    below = int(position)
     above = min(below + 1, len(ordered) - 1)
     low, high = float(ordered[below]), float(ordered[above])
-    return low + (high - low) * (place - below)
+    return low + (high - low) * (position - below)
 
 
 def _snapped(values: Tensor, known: Tensor, found: list[Region], erode: int, least: float) -> tuple[Tensor, Tensor]:
@@ -433,7 +433,7 @@ def _snapped(values: Tensor, known: Tensor, found: list[Region], erode: int, lea
     # A slope may lead beyond what the core shows, but not far.
     margin = _BEYOND * (high - low)
     low, high = (low - margin).clamp_min(least), high + margin
-    made, filled = values.clone(), sure.clone()
+    snapped, filled = values.clone(), sure.clone()
     height = len(values)
     halo = 3 * erode + 2  # what the slope's mean and the rings reach
     for top in range(0, height, _STRIP):
@@ -444,8 +444,8 @@ def _snapped(values: Tensor, known: Tensor, found: list[Region], erode: int, lea
             continue
         strip = (plane[rows] for plane in (values, sure, labels, known, low, high))
         value, new = _continued(*strip, erode=erode)
-        made[top : top + _STRIP], filled[top : top + _STRIP] = value[inner], new[inner]
-    return torch.where(filled, made, values), filled | known
+        snapped[top : top + _STRIP], filled[top : top + _STRIP] = value[inner], new[inner]
+    return torch.where(filled, snapped, values), filled | known
 
 
 def _continued(
@@ -628,10 +628,10 @@ def guided(plane: Tensor, weight: Tensor, guide: Tensor, radius: int, sensitivit
     ) / size.clamp_min(1e-12)
     base = level - (slope * centre).sum(0)
     both = mean(torch.cat([slope, base[None]]))
-    made = (both[:3] * guide).sum(0) + both[3]
+    fitted = (both[:3] * guide).sum(0) + both[3]
     high = _widest(plane.masked_fill(weight == 0, -torch.inf)[None, None], radius)[0, 0]
     low = -_widest((-plane).masked_fill(weight == 0, -torch.inf)[None, None], radius)[0, 0]
-    return torch.minimum(torch.maximum(made, low), high) + offset
+    return torch.minimum(torch.maximum(fitted, low), high) + offset
 
 
 def _joint(plane: Tensor, weight: Tensor, guide: Tensor, radius: int, sensitivity: float) -> Tensor:

@@ -35,11 +35,11 @@ _SPECKLE = 100  # pixels that a surface has at least
 
 @dataclass(eq=False)
 class _Found:
-    """One matched pair. disparity: float32 (H,W), pixels. valid: bool (H,W). told: what was found out, for people."""
+    """One matched pair. disparity: float32 (H,W), pixels. valid: bool (H,W). notes: what was found out, for people."""
 
     disparity: Any
     valid: Any
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def split_pair(image: Tensor, right: Tensor | None, layout: str) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ def stereo_depth(
         found = _match_pair(_bytes(one), _bytes(two))
         if max_disparity:
             found.valid &= found.disparity <= max_disparity
-        for sentence in found.told:
+        for sentence in found.notes:
             log.info("stereo pair %d: %s", index, sentence)
             if report is not None:
                 report.append(f"pair {index}: {sentence}")
@@ -148,9 +148,9 @@ def _bytes(picture: Tensor) -> Any:
 
 def _match_pair(left: Any, right: Any) -> _Found:
     cv2 = opencv("Stereo depth")
-    told: list[str] = []
-    right, inside = _align_rows(cv2, left, right, told)
-    right = _even_exposure(left, right, told)
+    notes: list[str] = []
+    right, inside = _align_rows(cv2, left, right, notes)
+    right = _even_exposure(left, right, notes)
     low, high = _search_range(cv2, left, right)
     disparity, valid = _measure(cv2, left, right, inside, low, high)
     # Grain and blur hide at half the size what keeps the two sides from agreeing.
@@ -161,10 +161,10 @@ def _match_pair(left: Any, right: Any) -> _Found:
         if wider[1].mean() < 1.2 * valid.mean():
             break
         disparity, valid = wider
-        told.append(f"matched at 1/{scale} of the size: at its own the pictures are too grainy or blurred")
-    _check_order(left, disparity, valid, told)
-    told.append(f"disparities {low} to {high} searched, {valid.mean():.0%} of the pixels measured")
-    return _Found(disparity, valid, told)
+        notes.append(f"matched at 1/{scale} of the size: at its own the pictures are too grainy or blurred")
+    _check_order(left, disparity, valid, notes)
+    notes.append(f"disparities {low} to {high} searched, {valid.mean():.0%} of the pixels measured")
+    return _Found(disparity, valid, notes)
 
 
 def _measure(cv2: Any, left: Any, right: Any, inside: Any, low: int, high: int) -> tuple[Any, Any]:
@@ -188,7 +188,7 @@ def _measure_smaller(cv2: Any, left: Any, right: Any, inside: Any, low: int, hig
 # ---------------------------------------------------------------------------------------------- before the match
 
 
-def _align_rows(cv2: Any, left: Any, right: Any, told: list[str]) -> tuple[Any, Any]:
+def _align_rows(cv2: Any, left: Any, right: Any, notes: list[str]) -> tuple[Any, Any]:
     """The right picture with its rows as the left one's, and where it shows something, bool (H,W)."""
     import numpy as np
 
@@ -207,7 +207,7 @@ def _align_rows(cv2: Any, left: Any, right: Any, told: list[str]) -> tuple[Any, 
     moved = shift + turn * dx + stretch * dy
     if float(np.abs(moved).max()) < 2 * _OFF_ROW and abs(shift) < _OFF_ROW:
         return right, whole
-    told.append(
+    notes.append(
         f"the rows of the right picture were off by {shift:+.1f} pixels in the middle and turned by "
         f"{math.degrees(turn):+.2f} degrees, undone"
     )
@@ -265,7 +265,7 @@ def _robust_plane(x: Any, y: Any, off: Any) -> tuple[float, float, float] | None
     return float(shift), float(turn), float(stretch)
 
 
-def _even_exposure(left: Any, right: Any, told: list[str]) -> Any:
+def _even_exposure(left: Any, right: Any, notes: list[str]) -> Any:
     """The right picture with the left one's distribution of each channel, where the two differ."""
     import numpy as np
 
@@ -279,7 +279,7 @@ def _even_exposure(left: Any, right: Any, told: list[str]) -> Any:
         tables.append(table)
     if most < 4:
         return right
-    told.append(f"the exposure of the pictures differs by {most:.0f} of 255 levels, evened")
+    notes.append(f"the exposure of the pictures differs by {most:.0f} of 255 levels, evened")
     return np.stack([tables[c][right[..., c]] for c in range(3)], -1).round().clip(0, 255).astype(np.uint8)
 
 
@@ -391,7 +391,7 @@ def _before_edges(left: Any, disparity: Any, valid: Any) -> Any:
     return fat & valid
 
 
-def _check_order(left: Any, disparity: Any, valid: Any, told: list[str]) -> None:
+def _check_order(left: Any, disparity: Any, valid: Any, notes: list[str]) -> None:
     """Raise PictureError when the pair is swapped.
 
     Swapped, far things get the larger disparity. What one camera alone sees then lies on the wrong side: in the left
@@ -410,7 +410,7 @@ def _check_order(left: Any, disparity: Any, valid: Any, told: list[str]) -> None
 
     if len(rows) < 60:
         if valid.any() and float(np.percentile(disparity[valid], 98)) < -1:
-            told.append("all disparities are negative: if nearer things look farther, exchange left and right")
+            notes.append("all disparities are negative: if nearer things look farther, exchange left and right")
         return
     ends_right = float((strength(columns) > strength(before + 1)).mean())
     if ends_right < 0.5 - 1.5 / math.sqrt(len(rows)) and ends_right < 0.42:

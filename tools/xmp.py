@@ -62,8 +62,8 @@ class Element:
 
     def numbers(self, name: str) -> list[float | None]:
         """The numbers of a list property."""
-        held = next((e for e in self.every() if e.name == name), None)
-        return [] if held is None else [as_number(e.text) for e in held.every() if e.name == "rdf:li"]
+        element = next((e for e in self.every() if e.name == name), None)
+        return [] if element is None else [as_number(e.text) for e in element.every() if e.name == "rdf:li"]
 
 
 def as_number(text: str | None) -> float | None:

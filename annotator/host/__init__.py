@@ -171,14 +171,14 @@ def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0, count
 def _take(folder: Path, stem: str, suffix: str, number: int, count: int) -> int:
     """How many names in a row were free from `number` on; all of them are taken, or none."""
     taken: list[Path] = []
-    for place in range(count):
-        path = folder / f"{_of_batch(stem, place)}_{number + place:05}_{suffix}"
+    for index in range(count):
+        path = folder / f"{_of_batch(stem, index)}_{number + index:05}_{suffix}"
         try:
             path.open("xb").close()
         except FileExistsError:
             for other in taken:
                 other.unlink(missing_ok=True)
-            return place
+            return index
         taken.append(path)
     return count
 
@@ -191,16 +191,16 @@ def released_on_error(first: Path, count: int = 1) -> Iterator[None]:
         yield
     except BaseException:
         stem, number, suffix = first.name.rsplit("_", 2)
-        for place in range(count):
-            path = first.with_name(f"{_of_batch(stem, place)}_{int(number) + place:05}_{suffix}")
+        for index in range(count):
+            path = first.with_name(f"{_of_batch(stem, index)}_{int(number) + index:05}_{suffix}")
             with suppress(OSError):
                 if path.stat().st_size == 0:
                     path.unlink()
         raise
 
 
-def _of_batch(stem: str, place: int) -> str:
-    return stem.replace("%batch_num%", str(place))
+def _of_batch(stem: str, index: int) -> str:
+    return stem.replace("%batch_num%", str(index))
 
 
 def embeds_metadata() -> bool:

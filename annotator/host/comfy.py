@@ -91,7 +91,7 @@ class ComfyHost:
             folder_paths.get_output_directory(),
             folder_paths.get_temp_directory(),
         )
-        if not any(path.is_relative_to(Path(place).resolve()) for place in places):
+        if not any(path.is_relative_to(Path(root).resolve()) for root in places):
             raise PictureError(
                 f"{name!r} lies outside ComfyUI's input, output and temp folders. Put the file into the input folder."
             )
@@ -208,12 +208,12 @@ class ComfyHost:
         try:
             from comfy_api.latest import Types
 
-            made = Types.MESH
+            mesh = Types.MESH
         except (ImportError, AttributeError):
-            from comfy_extras.nodes_hunyuan3d import MESH as made
-        if uv is not None and texture is not None and "texture" in inspect.signature(made).parameters:
-            return made(vertices[None], faces[None], uvs=uv[None], texture=texture[None])
-        return made(vertices[None], faces[None])
+            from comfy_extras.nodes_hunyuan3d import MESH as mesh
+        if uv is not None and texture is not None and "texture" in inspect.signature(mesh).parameters:
+            return mesh(vertices[None], faces[None], uvs=uv[None], texture=texture[None])
+        return mesh(vertices[None], faces[None])
 
     def file_3d(self, path: Path) -> Any:
         try:
@@ -250,7 +250,7 @@ class _NodeTicker:
         self._bar: Any = comfy.utils.ProgressBar(total) if total > 0 else None
         self._total, self._label, self._sized = total, label, unit == "B"
         self._done = 0
-        self._started = self._told = self._previewed = time.monotonic()
+        self._started = self._texted = self._previewed = time.monotonic()
         self._spoke = False
 
     def update(self, n: int = 1, preview: Preview | None = None) -> None:
@@ -265,8 +265,8 @@ class _NodeTicker:
             shown, self._previewed = _preview_image(preview), now
         if self._bar is not None:
             self._bar.update_absolute(self._done, preview=shown)
-        if self._sized and now - self._told >= _TEXT_EVERY:
-            self._told, self._spoke = now, True
+        if self._sized and now - self._texted >= _TEXT_EVERY:
+            self._texted, self._spoke = now, True
             _tell(f"{self._label}: {amount(self._done, self._total, now - self._started)}")
 
     def close(self) -> None:

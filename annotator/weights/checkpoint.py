@@ -92,19 +92,19 @@ def read(weights: Found | str | Path) -> Checkpoint:
     path = found.path
     metadata: dict[str, str] = {}
     if is_index(path):
-        held: dict[Any, Any] = {}
+        content: dict[Any, Any] = {}
         for shard in shards(path):
-            held.update(_open(shard, metadata))
+            content.update(_open(shard, metadata))
     else:
-        held = _open(path, metadata)
-    tensors, wrapper = _unwrap(held, path)
+        content = _open(path, metadata)
+    tensors, wrapper = _unwrap(content, path)
     if _shapes_only.get() is not None:
         tensors = {key: tensor.to("meta") for key, tensor in tensors.items()}
     elif empty := next((key for key, tensor in tensors.items() if tensor.is_meta), None):
         raise WeightsError(f"{path}: {empty} was saved without its values (on torch's meta device). Fetch it again.")
     config = read_json(found.config_file) if found.config_file else None
-    if config is None and isinstance(held, Mapping) and isinstance(held.get("model_config"), dict):
-        config = held["model_config"]
+    if config is None and isinstance(content, Mapping) and isinstance(content.get("model_config"), dict):
+        config = content["model_config"]
     return Checkpoint(path, tensors, config, wrapper, found.layout, found if found is weights else None, metadata)
 
 
@@ -252,23 +252,23 @@ def _allowed_globals() -> AbstractContextManager[Any]:
     return torch.serialization.safe_globals([g for g in dict.fromkeys(wanted) if g not in before])
 
 
-def _unwrap(held: Any, path: Path) -> tuple[dict[str, Tensor], str | None]:
+def _unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], str | None]:
     """The tensors by name, and the outer keys around them."""
     outer: list[str] = []
-    while isinstance(held, Mapping) and len(outer) < 4:
-        inner = {k: v for k, v in held.items() if isinstance(k, str) and isinstance(v, Mapping)}
+    while isinstance(content, Mapping) and len(outer) < 4:
+        inner = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Mapping)}
         keys = [k for k in _WRAPPERS if k in inner]
-        if not keys and not any(isinstance(v, Tensor) for v in held.values()):
+        if not keys and not any(isinstance(v, Tensor) for v in content.values()):
             keys = [k for k in inner if not any(word in k.lower() for word in _BOOKKEEPING)]
             keys = keys if len(keys) == 1 else []
         if not keys:
             break
         outer.append(keys[0])
-        held = inner[keys[0]]
-    items = held.items() if isinstance(held, Mapping) else ()
+        content = inner[keys[0]]
+    items = content.items() if isinstance(content, Mapping) else ()
     tensors = {k: v.detach() for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
     if not tensors:
-        kind = f"a {type(held).__name__}" + (f" of {', '.join(map(str, list(held)[:5]))}" if items else "")
+        kind = f"a {type(content).__name__}" + (f" of {', '.join(map(str, list(content)[:5]))}" if items else "")
         raise WeightsError(f"{path} holds no weights: it is {kind}, not named tensors.")
     for key, tensor in tensors.items():
         if (kind := _oddity(tensor)) is not None:

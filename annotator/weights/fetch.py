@@ -147,10 +147,10 @@ def _download(source: Source) -> Found:
         raise _Failed("HF_HUB_OFFLINE is set, so nothing is downloaded; unset it to allow that", final=True)
     folder = host.weight_folders()[0]
     workshop = folder / WORKSHOP
-    main = folder / _place(source, source.file)
+    main = folder / _path_in_folder(source, source.file)
     found = Found(main, folder / source.folder, "downloaded", source, source.layout, source.also)
     for file in source.files:
-        target, size = folder / _place(source, file), source.pin(file)[1]
+        target, size = folder / _path_in_folder(source, file), source.pin(file)[1]
         try:
             workshop.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -171,13 +171,13 @@ def _fetch(source: Source, file: str, target: Path, workshop: Path) -> None:
     sha, size = source.pin(file)
     gone = threading.Event()
     try:
-        url, headers, told, tag = _attend(partial(_ask, source, file, gone))
+        url, headers, published, tag = _attend(partial(_ask, source, file, gone))
     finally:
         gone.set()
-    for what, ours, theirs in zip(("sha256", "size"), (sha, size), told, strict=True):
+    for what, ours, theirs in zip(("sha256", "size"), (sha, size), published, strict=True):
         if ours and theirs and ours != theirs:
             raise _Failed(f"{url} is not the published file any more: its {what} is {theirs}, expected {ours}")
-    sha, size = sha or told[0], size or told[1]
+    sha, size = sha or published[0], size or published[1]
     # Named by the content: what was fetched of another version is not continued.
     part = _Part(workshop / f"{_slug(source, file)}.{tag[:16]}.part")
     try:
@@ -422,7 +422,7 @@ def _status(error: Exception) -> int | None:
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
-def _place(source: Source, file: str) -> Path:
+def _path_in_folder(source: Source, file: str) -> Path:
     return Path(source.folder) / file if source.on_hub else Path(Path(file).name)
 
 

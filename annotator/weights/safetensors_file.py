@@ -15,16 +15,11 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
+from ...signals.codec import DTYPES
 from .. import host
 
 _LARGEST_HEADER = 100_000_000  # bytes; the library's own bound
 _PIECE = 1 << 26  # bytes between two looks for an interrupt
-_DTYPES: Mapping[str, torch.dtype] = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
-    **{"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64},
-    **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
-    **{"U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "BOOL": torch.bool},
-}
 
 
 class Entry(NamedTuple):
@@ -71,7 +66,7 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Entry], dict[str, str]]:
 
 def _entry(name: str, about: Any, base: int) -> Entry:
     try:
-        dtype, shape, (start, end) = _DTYPES.get(about["dtype"]), tuple(about["shape"]), about["data_offsets"]
+        dtype, shape, (start, end) = DTYPES.get(about["dtype"]), tuple(about["shape"]), about["data_offsets"]
         whole = all(type(n) is int and n >= 0 for n in (*shape, start, end))
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{name} is not described by dtype, shape and data_offsets") from None

@@ -177,13 +177,13 @@ def named_settings(path: Path, wanted: Collection[str], without_effect: Collecti
     without_effect: keys that may stand there and are left out. Raises WeightsError naming any other key: libraries take
     code, and whom to ask for it, from configurations.
     """
-    held = read_json(path)
-    if unknown := [key for key in held if key not in wanted and key not in without_effect]:
+    content = read_json(path)
+    if unknown := [key for key in content if key not in wanted and key not in without_effect]:
         raise WeightsError(
             f"{path} says {', '.join(map(repr, unknown[:4]))}, which no published configuration does and which is not "
             "known to be harmless. Use the publisher's own file."
         )
-    return {key: value for key, value in held.items() if key in wanted}
+    return {key: value for key, value in content.items() if key in wanted}
 
 
 def endpoint() -> str:

@@ -33,6 +33,6 @@ DROP_INS: dict[str, type[DropIn]] = {
 }
 
 
-def free(held: Callable[[str], bool]) -> dict[str, type[DropIn]]:
+def free(taken: Callable[[str], bool]) -> dict[str, type[DropIn]]:
     """The drop-ins whose ids nobody holds; held(id) tells whether another pack does."""
-    return {id: node for id, node in DROP_INS.items() if not held(id)}
+    return {id: node for id, node in DROP_INS.items() if not taken(id)}

@@ -131,9 +131,9 @@ class RunDepthAnything3(DropIn):
                 "install ComfyUI-DepthAnythingV3, which then takes this node over."
             )
         height, width = images.shape[1:3]
-        made = da3_model.annotate(images, 0, {"process_res": min(max(height, width), _LONGEST)})
-        depth = cast(Depth, made["depth"])
-        sky = cast(Any, made["sky"]).values if "sky" in made else torch.zeros_like(depth.values)
+        scene = da3_model.annotate(images, 0, {"process_res": min(max(height, width), _LONGEST)})
+        depth = cast(Depth, scene["depth"])
+        sky = cast(Any, scene["sky"]).values if "sky" in scene else torch.zeros_like(depth.values)
         sure = torch.ones_like(sky) if depth.confidence is None else _spread(depth.confidence)
         size = even(height), even(width)
         planes = [_at(plane, size) for plane in (_drawn(depth.values, sky, mode, bool(invert_depth)), sure, sky)]

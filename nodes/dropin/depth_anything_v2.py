@@ -95,8 +95,8 @@ def engine_id(engine: Any) -> str:
         return f"depth-anything-3-{kind[0]}-large"
     size = re.search(r"vit[sblg](?![a-z])", name)
     if size and "distill" not in name and "da3" not in name and "depth_anything" in name:
-        if place := re.search("hypersim|vkitti", name):
-            return f"depth-anything-v2-metric-{'indoor' if place[0] == 'hypersim' else 'outdoor'}-{_SIZES[size[0]]}"
+        if domain := re.search("hypersim|vkitti", name):
+            return f"depth-anything-v2-metric-{'indoor' if domain[0] == 'hypersim' else 'outdoor'}-{_SIZES[size[0]]}"
         if re.search("v2", name):
             return f"depth-anything-v2-{_SIZES[size[0]]}"
         if size[0] != "vitg" and f"{size[0]}14" in name:

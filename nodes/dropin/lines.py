@@ -165,8 +165,8 @@ class _Drawn(_Lines):
         pictures = to_pixels(as_pictures(image)).permute(0, 2, 3, 1)
         size = result_size(pictures.shape[1], pictures.shape[2], short_side(resolution))
         turns = each_picture(len(pictures), "Draw")
-        made = [drawings.drawn(pictures[i], size, draw, **how) for i in turns]
-        return (grey(torch.stack(made)),)
+        drawn = [drawings.drawn(pictures[i], size, draw, **how) for i in turns]
+        return (grey(torch.stack(drawn)),)
 
 
 class XDoG(_Drawn):

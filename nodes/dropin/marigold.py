@@ -116,7 +116,7 @@ class RunMarigold(DropIn):
         use_taesd_vae: bool,
         keep_model_loaded: bool = False,
     ) -> tuple[Tensor]:
-        made = marigold_model(
+        signal = marigold_model(
             image,
             0,
             steps=denoise_steps,
@@ -124,11 +124,11 @@ class RunMarigold(DropIn):
             seed=seed,
             processing_resolution=processing_resolution,
         )
-        if isinstance(made, Intrinsics):  # the old node joined the maps of all pictures into one batch
-            maps = [made.map(layer.name).clamp(0, 1) for layer in made.layers]
+        if isinstance(signal, Intrinsics):  # the old node joined the maps of all pictures into one batch
+            maps = [signal.map(layer.name).clamp(0, 1) for layer in signal.layers]
             pictures = [m if m.ndim == 4 else m[..., None].expand(-1, -1, -1, 3) for m in maps]
             return (torch.stack(pictures, 1).flatten(0, 1),)
-        return (cast("Depth | Normals", made).to_image(),)
+        return (cast("Depth | Normals", signal).to_image(),)
 
 
 class RunFirstMarigold(DropIn):
@@ -255,8 +255,8 @@ class RemapDepth(DropIn):
 
     def remap(self, image: Tensor, min: Any = 0.0, max: Any = 1.0, clamp: Any = True) -> tuple[Tensor]:
         low, high = value("min", min, 0.0), value("max", max, 1.0)
-        made = low + image.float() * (high - low)
-        return (made.clamp(0, 1) if clamp in (True, None) else made,)
+        remapped = low + image.float() * (high - low)
+        return (remapped.clamp(0, 1) if clamp in (True, None) else remapped,)
 
 
 NODES: dict[str, type[DropIn]] = {

@@ -50,13 +50,13 @@ OFFERS: dict[str, Offer] = {
 def offer(free: Container[str]) -> set[str]:
     """Offer the replacement of every id in `free`, those that nobody holds. Returns the ids that must then stay
     unregistered; none where ComfyUI has no replacements."""
-    offered = {id: made.fields() for id, made in OFFERS.items() if id in free}
+    offered = {id: replacement.fields() for id, replacement in OFFERS.items() if id in free}
     return set(offered) if offered and registry.offer_replacements(offered) else set()
 
 
-def rename(graph: Mapping[str, Any], held: Container[str]) -> None:
+def rename(graph: Mapping[str, Any], registered: Container[str]) -> None:
     """Give the nodes of a posted graph whose old id nobody holds the id that stays registered."""
     for node in graph.values():
         old = node.get("class_type") if isinstance(node, dict) else None
-        if isinstance(old, str) and old in OFFERS and old not in held:
+        if isinstance(old, str) and old in OFFERS and old not in registered:
             node["class_type"] = PREFIX + old

@@ -41,8 +41,8 @@ def sync() -> None:
     wanted = bool(host.shown_setting("AnswerForAux", "FATHOM_ANSWER_FOR_AUX", 0))
     changed = take(*tables) if wanted else give_back(*tables)
     if changed:
-        told = "answers in place of comfyui_controlnet_aux for" if wanted else "gave back to comfyui_controlnet_aux"
-        log.info("Fathom %s %s", told, ", ".join(changed))
+        done = "answers in place of comfyui_controlnet_aux for" if wanted else "gave back to comfyui_controlnet_aux"
+        log.info("Fathom %s %s", done, ", ".join(changed))
         registry.forget_results()
 
 
@@ -50,10 +50,10 @@ def take(classes: dict[str, type], names: dict[str, str]) -> list[str]:
     """Put Fathom's nodes in place of comfyui_controlnet_aux's. Returns the ids that changed hands."""
     taken = []
     for id, node in MAPS.items():
-        held = classes.get(id)
-        if held is None or issubclass(held, DropIn) or not _of_the_pack(held):
+        theirs = classes.get(id)
+        if theirs is None or issubclass(theirs, DropIn) or not _of_the_pack(theirs):
             continue
-        _before[id] = held, names.get(id)
+        _before[id] = theirs, names.get(id)
         classes[id] = _in_place(node, classes)
         names[id] = f"{names.get(id, id)} (Fathom)"
         taken.append(id)
@@ -63,10 +63,10 @@ def take(classes: dict[str, type], names: dict[str, str]) -> list[str]:
 def give_back(classes: dict[str, type], names: dict[str, str]) -> list[str]:
     """The reverse of `take`, for the ids that are still as it left them."""
     given = []
-    for id, (held, name) in list(_before.items()):
+    for id, (theirs, name) in list(_before.items()):
         del _before[id]
         if issubclass(classes.get(id, object), DropIn):
-            classes[id] = held
+            classes[id] = theirs
             if name is None:
                 names.pop(id, None)
             else:

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from fathom.mass.network import NetworkQueue, Place, Queued, Stopped
+from fathom.mass.network import NetworkQueue, Queued, Stopped, Ticket
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -22,7 +22,7 @@ rounds = 0
 
 def ask(queue: NetworkQueue) -> None:
     """Ask for ever."""
-    network = Queued(queue, torch.nn.Identity(), Place())
+    network = Queued(queue, torch.nn.Identity(), Ticket())
     try:
         while True:
             network(torch.zeros(1))

@@ -45,7 +45,7 @@ TESTS: dict[str, str] = {
     "signals/exif.py": "test_exif test_load_signal",
     "signals/exr.py": "test_exr test_depth_files test_foreign_depth test_codec",
     "signals/field.py": "test_signals test_depth_field test_codec test_exif",
-    "signals/files.py": "test_depth_files test_codec test_load_signal test_exif test_instances test_signals test_cli",
+    "signals/files.py": "test_depth_files test_codec test_load_signal test_exif test_instances test_interrupt test_cli",
     "signals/foreign.py": "test_foreign_depth test_depth_files test_rgbd",
     "signals/instances.py": "test_instances test_isolate test_pick test_codec test_signals",
     "signals/intrinsics.py": "test_signals test_codec test_load_signal",
@@ -254,7 +254,6 @@ def forked(room: Path, arguments: list[str], seconds: float, lines: Lines | None
         with suppress(BaseException):
             os.setsid()
             os.chdir(room)
-            os.environ["FATHOM_HERE"] = str(room)
             sys.path.insert(0, str(room.parent))
             sys.dont_write_bytecode = True
             quiet = os.open(os.devnull if lines is None else str(room.parent / "said"), os.O_WRONLY | os.O_CREAT)

@@ -1,16 +1,18 @@
-"""Small EXR files as the format's description says, of any channels and windows, not compressed, ZIPS or ZIP."""
+"""Small EXR files as the format's description says, of any channels and windows, not compressed, RLE, ZIPS or ZIP."""
 
 from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 Channels = dict[str, np.ndarray]
 KINDS = {np.dtype("u4"): 0, np.dtype("f2"): 1, np.dtype("f4"): 2}
-LINES = {0: 1, 2: 1, 3: 16}
+LINES = {0: 1, 1: 1, 2: 1, 3: 16}
+Pack = Callable[[bytes], bytes]
 
 
 def attribute(name: str, kind: str, data: bytes) -> bytes:
@@ -35,7 +37,9 @@ def header(
     return head + attribute("screenWindowWidth", "float", struct.pack("<f", 1)) + extra + b"\0"
 
 
-def chunks_of(channels: Channels, compression: int, top: int = 0, lead: bytes = b"") -> list[bytes]:
+def chunks_of(
+    channels: Channels, compression: int, top: int = 0, lead: bytes = b"", pack: Pack = zlib.compress
+) -> list[bytes]:
     """The chunks of one part. lead: what stands before each, its part's number in a file of several."""
     height = next(iter(channels.values())).shape[0]
     lines, made = LINES[compression], []
@@ -46,18 +50,23 @@ def chunks_of(channels: Channels, compression: int, top: int = 0, lead: bytes = 
             plain = np.frombuffer(data, np.uint8)
             mixed = np.concatenate([plain[::2], plain[1::2]]).astype(np.int16)
             mixed[1:] = (np.diff(mixed) + 128 + 256) % 256
-            packed = zlib.compress(mixed.astype(np.uint8).tobytes())
+            packed = pack(mixed.astype(np.uint8).tobytes())
             data = packed if len(packed) < len(data) else data
         made.append(lead + struct.pack("<iI", top + row, len(data)) + data)
     return made
 
 
 def exr_file(
-    channels: Channels, compression: int = 0, data: Any = None, display: Any = None, extra: bytes = b""
+    channels: Channels,
+    compression: int = 0,
+    data: Any = None,
+    display: Any = None,
+    extra: bytes = b"",
+    pack: Pack = zlib.compress,
 ) -> bytes:
-    """A file of one part."""
+    """A file of one part. pack: what compresses a block; RLE needs one of its own."""
     head = b"\x76\x2f\x31\x01" + struct.pack("<I", 2) + header(channels, compression, data, display, extra)
-    return _assembled(head, [chunks_of(channels, compression, data[1] if data else 0)])
+    return _assembled(head, [chunks_of(channels, compression, data[1] if data else 0, pack=pack)])
 
 
 def exr_parts(parts: dict[str, Channels], compression: int = 0, view: str = "") -> bytes:

@@ -228,6 +228,14 @@ def test_moge_normals_turn_to_the_viewer() -> None:
     assert normals is not None and normals.valid is not None and int((~normals.valid).sum()) == 1
     torch.testing.assert_close(normals.vectors[0, 1, 1], torch.tensor([0.6, 0.0, 0.8]))
     assert normals_from_geometry({"depth": torch.ones(1, 4, 5)}) is None
+    vectors[0, 1, 1] = torch.tensor([0.0, 0.3, -0.4])
+    vectors[0, 1, 2] = torch.tensor([0.0, 0.0, 2.0])
+    hidden = torch.ones(1, 4, 5, dtype=torch.bool)
+    hidden[0, 2, 2] = False
+    normals = normals_from_geometry({"normal": vectors, "mask": hidden})
+    assert normals is not None and normals.valid is not None
+    assert (~normals.valid)[0].nonzero().tolist() == [[0, 0], [1, 1], [2, 2]], "half a unit long is no normal"
+    assert normals.vectors[0, 1, 2].tolist() == [0, 0, -1]
 
 
 @pytest.mark.parametrize("bad", [None, {}, {"depth": None}, {"points": torch.ones(1)}])
@@ -246,6 +254,17 @@ def test_to_image_modes() -> None:
     assert depth_to_image(depth, gamma=2.0)[0, 0, :, 0].tolist() == pytest.approx([0, 0.01, 0.04, 1])
     clipped = depth_to_image(depth, "percentile", low=0, high=100 * 2 / 3)[0, 0, :, 0]
     assert clipped.tolist() == pytest.approx([0, 0.5, 1, 1])
+    metric = depth_from_metres(torch.tensor([[[1.0, 2.0, 3.0, 4.0, 5.0]]]))
+    seen = depth_to_image(metric, "percentile", low=25, high=75, space="metres")[0, 0, :, 0]
+    assert seen.tolist() == pytest.approx([1, 1, 0.5, 0, 0])
+    seen = depth_to_image(metric, "percentile", low=0, high=75, space="metres")[0, 0, :, 0]
+    assert seen.tolist() == pytest.approx([1, 1, 2 / 3, 1 / 3, 0]), "75 from the far end is 2 metres"
+    assert torch.equal(depth_to_image(depth, "percentile", low=0, high=100), depth_to_image(depth))
+    for bad in ({"low": -0.5}, {"low": 100.5, "high": 101.0}, {"high": 100.5}, {"low": 60.0, "high": 40.0}):
+        with pytest.raises(SettingError, match="low|high"):
+            depth_to_image(depth, "percentile", **bad)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SettingError, match="gamma"):
+        depth_to_image(depth, gamma=100.5)
 
 
 def test_fixed_near_and_far() -> None:
@@ -290,6 +309,8 @@ def test_disparity_needs_a_camera() -> None:
     with pytest.raises(SettingError, match="baseline"):
         disparity(depth, None, 500.0)
     assert disparity(depth, 0.1, 800.0).unique().tolist() == pytest.approx([20.0])
+    with pytest.raises(SignalError, match="needs a metric depth, got affine_inverse"):
+        disparity(Depth(torch.ones(1, 2, 2), "affine_inverse"), 0.1, 800.0)
 
 
 def test_one_hot_pixel_does_not_stretch_near_and_far(caplog: pytest.LogCaptureFixture) -> None:
@@ -353,6 +374,34 @@ def test_bad_points() -> None:
         parse_points("1 2 three")
     with pytest.raises(SettingError, match="either"):
         to_metric(depth, 1.0, 2.0, [(0, 0, 1.0), (1, 0, 5.0)])
+    holes = Depth(torch.tensor([[[0.0, 1.0, 2.0]]]), "affine_inverse", torch.tensor([[[True, True, False]]]))
+    with pytest.raises(SettingError, match="not valid: choose another place"):
+        to_metric(holes, points=[(0, 0, 5.0), (2, 0, 1.0)])
+
+
+def test_three_points_that_no_line_goes_through_are_met_in_the_mean() -> None:
+    depth = Depth(torch.tensor([[[0.0, 1.0, 2.0]]]), "affine_depth")
+    metric, fit = to_metric(depth, points=[(0, 0, 7.0), (1, 0, 4.0), (2, 0, 2.0)])
+    slope, middle = np.polyfit([-1, 0, 1], [7.0, 4.0, 2.0], 1)
+    assert metric.metres()[0, 0].tolist() == pytest.approx([middle - slope, middle, middle + slope])
+    assert fit is not None and fit.beyond == [0]
+
+
+@pytest.mark.parametrize(("levels", "coloured"), [(8, False), (9, True)])
+def test_a_grey_picture_may_be_off_by_what_compression_does(levels: int, coloured: bool) -> None:
+    picture = torch.full((1, 4, 4, 3), 100 / 255)
+    picture[0, 1, 1, 0] += (levels + 0.02 * (1 if coloured else -1)) / 255
+    if coloured:
+        with pytest.raises(PictureError, match="coloured"):
+            depth_from_image(picture, "inverse")
+    else:
+        assert depth_from_image(picture, "inverse").kind == "affine_inverse"
+
+
+def test_what_was_not_measured_is_zero_in_the_depth() -> None:
+    depth = depth_from_numbers(torch.tensor([[[2.0, torch.nan, 4.0]]]), "metric", unit="m")
+    assert depth.valid is not None and depth.valid.tolist() == [[[True, False, True]]]
+    assert depth.values[0, 0].tolist() == [0.5, 0.0, 0.25]
 
 
 def test_numbers_as_image_hold_no_infinity() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from exr_files import exr_file
 
-from fathom import Depth, FathomError, SettingError, SignalError
+from fathom import Depth, FathomError, Normals, SettingError, SignalError
 from fathom.signals import DepthLook, codec, exr, files
 from fathom.signals.depth import depth_from_metres
 from fathom.signals.files import load_depth, save_depth, save_series
@@ -295,6 +295,51 @@ def test_series_of_a_video_shares_black_and_white(tmp_path: Path) -> None:
     assert [float(p) for p in planes] == [1 + round(65534 / 4), 65535]
     back = [float(load_depth(tmp_path / f"v_0000{i}_.png").values[0, 0, 1]) for i in (1, 2)]
     assert back == pytest.approx([1, 4], abs=1e-4)
+
+
+def test_each_picture_of_a_series_has_its_own_black_and_white_unless_it_is_asked_otherwise(tmp_path: Path) -> None:
+    depth = Depth(torch.tensor([[[1.0, 2.0, 3.0]], [[2.0, 5.0, 9.0]]]), "ordinal")
+    for first in ("a_00001_.png", "b_00001_.exr", "c_00001_.npz"):
+        files.save_series(depth, tmp_path / first, scope="image")
+    planes = [codec.read_plane(tmp_path / f"a_0000{i}_.png")[0][0] for i in (1, 2)]
+    assert [(float(p[0]), float(p[2])) for p in planes] == [(1.0, 65535.0)] * 2
+    shared = [codec.read_plane(p)[0][0] for p in save_series(depth, tmp_path / "d_00001_.png", scope="batch")]
+    assert float(shared[0][0]) == 1.0 and float(shared[1][2]) == 65535.0, "the very ends, whatever their share"
+    for first in ("e_00001_.exr", "e_00001_.npz"):
+        back = load_depth(save_series(depth, tmp_path / first, scope="batch")[-1])
+        assert torch.equal(back.values[-1], depth.values[-1])
+    for suffix in SUFFIXES:
+        with pytest.raises(SignalError, match="scope"):
+            save_series(depth, tmp_path / f"f_00001_{suffix}", scope="film")
+
+
+def test_a_file_of_another_kind_of_signal_is_told(tmp_path: Path) -> None:
+    normals = Normals(torch.tensor([0.0, 0.0, 1.0]).expand(1, 4, 5, 3))
+    normals.save(tmp_path / "n.npz")
+    with pytest.raises(SignalError, match="n.npz holds normals, and depth is wanted"):
+        load_depth(tmp_path / "n.npz")
+
+
+def test_a_signal_comes_back_from_the_bytes_of_its_png() -> None:
+    depth = random_depth()
+    written = depth.encode("d.png")
+    back = files.decode_png(next(data for path, data in written.items() if path.suffix == ".png"))
+    assert isinstance(back, Depth) and back.kind == depth.kind
+    assert depth.valid is not None and back.valid is not None and torch.equal(back.valid, depth.valid)
+    with pytest.raises(SignalError, match="no description"):
+        files.decode_png(codec.picture(torch.rand(4, 4, 3), "png"))
+
+
+def test_a_fingerprint_counts_what_would_be_loaded(tmp_path: Path) -> None:
+    for suffix, counts in {".png": True, ".npz": False}.items():
+        path = tmp_path / f"d{suffix}"
+        save_depth(random_depth(), path)
+        before = files.fingerprint(path)
+        (tmp_path / "d.json").write_text("{}")
+        assert (files.fingerprint(path) != before) == counts, suffix
+        (tmp_path / "d.json").unlink()
+        save_depth(random_depth(seed=1), path)
+        assert files.fingerprint(path) != before
 
 
 def test_texts_travel_in_every_format(tmp_path: Path) -> None:

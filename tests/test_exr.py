@@ -76,6 +76,8 @@ def test_grey_as_colour_is_a_depth_and_colour_is_none(reader: str) -> None:
         {f"P{axis}": UNIT for axis in "xyz"},
         {f"N.{axis}": UNIT for axis in "xyz"},
         {"ViewLayer.Mist.Z": UNIT, "ViewLayer.IndexOB.X": UNIT},
+        vector("Depth"),
+        {f"Depth.P{axis}": UNIT for axis in "xyz"},
     ],
 )
 def test_what_is_no_depth_is_refused_with_the_names(reader: str, channels: dict[str, np.ndarray]) -> None:
@@ -166,6 +168,37 @@ def test_what_lies_outside_the_data_window_is_nan(reader: str) -> None:
     assert np.array_equal(plane, DEPTH[2:22, 4:34]), "an overscan is cut away"
     with pytest.raises(SignalError, match="outside the window"):
         read(exr_file({"Z": DEPTH}, 0, None, (100, 100, 110, 110)))
+    plane, _ = read(exr_file({"Z": DEPTH}, 3, (-4, -2, 35, 21), (-10, -5, 39, 24)))
+    assert plane.shape == (30, 50) and np.array_equal(plane[3:27, 6:46], DEPTH)
+    plane, _ = read(exr_file({"Z": DEPTH}, 3, (104, 202, 143, 225), (100, 200, 149, 239)))
+    assert plane.shape == (40, 50) and np.array_equal(plane[2:26, 4:44], DEPTH)
+
+
+def run_lengths(plain: bytes) -> bytes:
+    """OpenEXR's RLE: a count less one and a byte for runs, a negative count and that many bytes for the rest."""
+    out, at = b"", 0
+    while at < len(plain):
+        run = next((n for n in range(1, min(128, len(plain) - at)) if plain[at + n] != plain[at]), 1)
+        out += bytes([run - 1, plain[at]]) if run > 2 else struct.pack("b", -1) + plain[at : at + 1]
+        at += run if run > 2 else 1
+    return out
+
+
+def test_ffmpeg_reads_the_channel_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    steps = np.repeat(np.arange(1, 25, dtype=np.float32)[:, None], 40, axis=1)
+    channels = {"A": 2 * steps, "N.X": 3 * steps, "Z": steps}
+    for channel, plane in channels.items():
+        data = exr_file(channels, 1, pack=run_lengths)
+        assert np.array_equal(read(data, channel)[0], plane), channel
+
+
+def test_ffmpeg_is_not_asked_for_what_it_reads_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(SignalError, match="calls its depth 'VRayZDepth'.*OpenEXR"):
+        read(exr_file({"VRayZDepth": DEPTH}, 1, pack=run_lengths))
+    with pytest.raises(SignalError, match="Z holds whole numbers.*OpenEXR"):
+        read(exr_file({"Z": DEPTH.astype("u4")}, 1, pack=run_lengths))
 
 
 # ---------------------------------------------------------------------------------------------- refused
@@ -175,6 +208,39 @@ def test_deep_files_are_refused_by_their_name(reader: str) -> None:
     extra = attribute("type", "string", b"deepscanline") + attribute("maxSamplesPerPixel", "int", struct.pack("<i", 3))
     with pytest.raises(SignalError, match="deep EXR"):
         read(exr_file({"Z": DEPTH}, 2, extra=extra))
+
+
+@pytest.mark.parametrize(("compression", "row"), [(0, -1), (0, 24), (0, 3), (3, 8), (3, 32), (3, 0)])
+def test_rows_that_do_not_fit_together_are_refused(reader: str, compression: int, row: int) -> None:
+    """row: what the second block says it begins with: outside, inside a block, or that of another block."""
+    data = bytearray(exr_file({"Z": DEPTH}, compression))
+    table = data.index(b"screenWindowWidth\0float\0\4\0\0\0") + len(b"screenWindowWidth\0float\0") + 8 + 1
+    (second,) = struct.unpack_from("<Q", data, table + 8)
+    struct.pack_into("<i", data, second, row)
+    with pytest.raises(SignalError, match="rows do not fit together"):
+        read(bytes(data))
+
+
+def test_a_compression_that_nobody_knows_is_refused_by_its_number(reader: str) -> None:
+    old, new = (attribute("compression", "compression", bytes([n])) for n in (0, 14))
+    with pytest.raises(
+        SignalError, match=r"unknown kind \(number 14\)" if reader == "without" else "OpenEXR cannot read"
+    ):
+        read(exr_file({"Z": DEPTH}).replace(old, new))
+
+
+@pytest.mark.parametrize(("at", "number"), [(0, 3), (8, 0), (12, 0), (8, -1)])
+def test_a_channel_that_is_none_is_damage(reader: str, at: int, number: int) -> None:
+    """at: where its type and its sampling across and down stand."""
+    data = bytearray(exr_file({"Z": DEPTH}))
+    struct.pack_into("<i", data, data.index(b"Z\0" + struct.pack("<iiii", 2, 0, 1, 1)) + 2 + at, number)
+    with pytest.raises(SignalError, match="truncated or damaged"):
+        read(bytes(data))
+
+
+def test_a_size_of_tiles_in_a_file_of_rows_is_left_alone(reader: str) -> None:
+    tiles = attribute("tiles", "tiledesc", struct.pack("<IIB", 16, 16, 0))
+    assert np.array_equal(read(exr_file({"Z": DEPTH}, 3, extra=tiles))[0], DEPTH)
 
 
 @pytest.mark.parametrize("compression", [0, 2, 3])

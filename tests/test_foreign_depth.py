@@ -19,7 +19,7 @@ import torch
 from exr_files import exr_file
 
 from fathom import Depth, FathomError, PictureError, SettingError, SignalError
-from fathom.signals.foreign import SUFFIXES, read_numbers
+from fathom.signals.foreign import MOST_PIXELS, SUFFIXES, read_numbers
 from fathom.tools.convert import depth_from_file, depth_from_image, to_metric
 
 METRES = np.linspace(1.5, 9, 12 * 20, dtype=np.float32).reshape(12, 20)
@@ -111,6 +111,17 @@ def test_what_gdal_calls_no_data_is_not_valid(
     assert found.valid is not None and (~found.valid).nonzero().tolist() == [[0, 0, 0], [0, 0, 1]]
 
 
+@pytest.mark.parametrize("colours", [1, 3])
+def test_transparent_pixels_of_a_tiff_are_not_valid(tmp_path: Path, colours: int) -> None:
+    alpha = np.where(METRES < 3, 0, np.where(METRES < 5, 1, 255)).astype(np.uint16)
+    levels = np.concatenate([np.repeat(MILLIMETRES[..., None], colours, 2), alpha[..., None]], 2)
+    kind = "minisblack" if colours == 1 else "rgb"
+    path = tiff(tmp_path, levels, photometric=kind, extrasamples=["unassalpha"], planarconfig="contig")
+    found = metres(path, "metric", 1.0, "mm")[0]
+    assert np.array_equal(np.isfinite(found), alpha > 0), "one level of 65535 is seen"
+    assert np.allclose(found[alpha > 0], METRES[alpha > 0], atol=1e-3)
+
+
 def test_tiff_pages_are_asked_for(tmp_path: Path) -> None:
     path = tiff(tmp_path, np.stack([METRES, METRES * 2]), photometric="minisblack")
     with pytest.raises(SignalError, match="2 pages"):
@@ -132,6 +143,17 @@ def test_pfm(tmp_path: Path, order: str, colours: int) -> None:
         assert np.allclose(metres(tmp_path / "d.pfm")[0], METRES)
     (tmp_path / "d.pfm").write_bytes(f"{magic}\n# by a renderer\n20 12\n# metres\n{scale}\n".encode() + rows.tobytes())
     assert np.allclose(metres(tmp_path / "d.pfm")[0], METRES)
+    assert read_numbers(tmp_path / "d.pfm").bits == 32
+
+
+def test_one_white_space_parts_the_numbers_of_a_pfm_from_its_header(tmp_path: Path) -> None:
+    rows = METRES[::-1].astype("<f4").tobytes()
+    for head, tail in ((b"Pf\n20 12\n-1.0\n", b"\n"), (b"Pf\n20 12\n-1.0\r", b""), (b"Pf\n20 12\n-1.0\r\n", b"")):
+        (tmp_path / "d.pfm").write_bytes(head + rows + tail)
+        assert np.allclose(metres(tmp_path / "d.pfm")[0], METRES)
+    line_feed = np.frombuffer(b"\n" + rows[1:], "<f4").reshape(12, 20)[::-1]
+    (tmp_path / "d.pfm").write_bytes(b"Pf\n20 12\n-1.0\r" + line_feed[::-1].tobytes())
+    assert np.array_equal(read_numbers(tmp_path / "d.pfm").values[0].numpy(), line_feed), "the first number begins so"
 
 
 @pytest.mark.parametrize("scale", ["1e5e", "--1", "nan", "inf", "", ".", "e", "1" * 400])
@@ -181,6 +203,11 @@ def test_npz_takes_the_depth_and_its_mask_and_asks_among_several(tmp_path: Path)
     assert np.allclose(metres(tmp_path / "b.npz", channel="two")[0], METRES * 2)
     with pytest.raises(SignalError, match="no picture 'three'"):
         metres(tmp_path / "b.npz", channel="three")
+    np.savez(tmp_path / "c.npz", mine=METRES, row=np.ones((1, 4)), column=np.ones((4, 1)), lens=np.ones(4))
+    assert np.allclose(metres(tmp_path / "c.npz")[0], METRES), "a row or a column is no picture"
+    np.savez(tmp_path / "d.npz", mine=METRES[None], batch=np.ones((1, 1, 4)))
+    with pytest.raises(SignalError, match="mine, batch"):
+        metres(tmp_path / "d.npz")
 
 
 @pytest.mark.parametrize("colours", [1, 2, 3, 4])
@@ -413,6 +440,23 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "d.npz").write_bytes(made.getvalue())
     with pytest.raises(SignalError, match="would unpack"):
         depth_from_file(tmp_path / "d.npz", "metric")
+
+
+def test_an_honest_array_is_read_however_large_or_even(tmp_path: Path) -> None:
+    even = np.full((1500, 1000), 2.0, np.float32)
+    np.savez_compressed(tmp_path / "even.npz", depth=even)
+    assert (tmp_path / "even.npz").stat().st_size * 256 < even.nbytes < 2**26
+    assert float(metres(tmp_path / "even.npz").mean()) == 2
+    large = np.random.default_rng(0).random((4200, 4100), np.float32) + 1
+    np.savez(tmp_path / "large.npz", depth=large)
+    assert large.nbytes > 2**26 and np.allclose(metres(tmp_path / "large.npz")[0], large)
+
+
+def test_an_array_of_as_many_numbers_as_may_be_is_no_impossible_one(tmp_path: Path) -> None:
+    for shape, word in (((1, MOST_PIXELS), "truncated|damaged|cut"), ((1, MOST_PIXELS + 1), "million numbers")):
+        (tmp_path / "d.npy").write_bytes(npy(str(shape)))
+        with pytest.raises(SignalError, match=word):
+            depth_from_file(tmp_path / "d.npy", "metric")
 
 
 def test_encrypted_and_unknown_compression_of_npz(tmp_path: Path) -> None:

@@ -1216,7 +1216,7 @@ def test_bad_choices(tmp_path, models):
         weights.read(weights.resolve(tmp_path, [SOURCE], name="Net"))
 
 
-@pytest.mark.parametrize("value", ["1e-6", True, [1], 0, -1, float("nan"), float("inf"), 10**400])
+@pytest.mark.parametrize("value", ["1e-6", True, [1], 0, -1, 1e9, float("nan"), float("inf"), 10**400])
 def test_a_number_of_a_configuration_is_one(tmp_path, value):
     checkpoint = weights.Checkpoint(tmp_path / "net", {}, {"deep": {"eps": value}, "good": 2, "flat": 3})
     with pytest.raises(WeightsError, match="config.json beside .*: deep.eps should be a positive number"):
@@ -1268,6 +1268,20 @@ def test_what_differs_is_listed_up_to_four():
         strict({**STATE, **four, "layer.4": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r"float32 8x3, expected float32 4x3; 0.bias float32 8, expected"):
         strict({**STATE, "0.weight": torch.zeros(8, 3), "0.bias": torch.zeros(8)})
+
+
+def test_what_was_found_stays_with_what_was_read(tmp_path, models):
+    found = weights.resolve(save_safe(tmp_path / "net.safetensors"), [SOURCE], name="Net")
+    assert weights.read(found).found is found
+    assert weights.read(found.path).found is None and weights.read(str(found.path)).path == found.path
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors", "net.bin"])
+@pytest.mark.parametrize("content", [b"weights", b"\0" * 4096, b"\x7fELF" + b"\0" * 64, b"GGUF\3\0\0\0"])
+def test_what_is_no_checkpoint_is_told_before_torch_sees_it(tmp_path, monkeypatch, name, content):
+    monkeypatch.setattr(torch.serialization, "load", lambda *_, **__: pytest.fail("torch was asked"))
+    with pytest.raises(WeightsError, match="neither safetensors nor a torch file"):
+        weights.read(put(tmp_path / name, content))
 
 
 @pytest.mark.parametrize(

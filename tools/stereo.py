@@ -30,7 +30,8 @@ _COARSE = 320  # width at which the search range is found
 _FEATURES = 1200  # width at which rows are compared
 _OFF_ROW = 0.5  # pixels by which rows may be off before the right picture is turned
 _AGREE = 0.6  # pixels by which both directions of the match may differ
-_SPECKLE = 100  # pixels that a surface has at least
+_SPECKLE = 50  # pixels that a surface has at least
+_UNLIKE = 0.07  # share of neighbours that are not as in the match, times the share of pixels around without a match
 
 
 @dataclass(eq=False)
@@ -87,8 +88,8 @@ def stereo_depth(
 
     Rows that do not show equal points (an offset, a turn of the right camera) are found by features and undone, other
     exposure is evened, and the range of disparities, of both signs, is found in a small copy. Each pixel is matched
-    from both sides; valid is False where the two disagree, where nothing matches, and between the edge of a near thing
-    and where its match begins, which the right camera does not see.
+    from both sides; valid is False where the two disagree, where nothing matches, and where a pixel does not look like
+    its match among others that have none, as between near things, which the right camera does not see.
 
     Raises PictureError when sizes differ, when the pair is swapped, or when disparities contradict focal and baseline;
     SettingError for a bad number.
@@ -170,7 +171,7 @@ def _match_pair(left: Any, right: Any) -> _Found:
 def _measure(cv2: Any, left: Any, right: Any, inside: Any, low: int, high: int) -> tuple[Any, Any]:
     """Disparity and where it is to be believed."""
     disparity, valid = _match(cv2, left, right, inside, low, high)
-    valid &= ~_before_edges(left, disparity, valid)
+    valid &= ~_unlike(cv2, left, right, disparity, valid)
     return disparity, _without_speckles(cv2, disparity, valid, _SPECKLE)
 
 
@@ -372,23 +373,29 @@ def _rises(disparity: Any, valid: Any, least: float) -> tuple[Any, Any, Any, Any
     return rows, columns, before[rows, columns], jump[rows, columns]
 
 
-def _before_edges(left: Any, disparity: Any, valid: Any) -> Any:
-    """Valid pixels left of the edge of the near thing whose disparity they have: matching fattens near things, over
-    what the right camera does not see. Its edge is the strongest one near the jump."""
+def _unlike(cv2: Any, left: Any, right: Any, disparity: Any, valid: Any) -> Any:
+    """Pixels that do not look like their match, where many around them have none: what the left camera alone sees
+    between near things takes their disparity. Compared is which of a pixel's neighbours are brighter than it, the
+    census of Zabih and Woodfill (ECCV 1994), which other exposure does not change."""
     import numpy as np
 
-    reach, weakest = 8, 8
-    rows, columns, _, _ = _rises(disparity, valid, 1.5)
-    offsets = np.arange(-2, reach + 1)
-    width = disparity.shape[1]
-    near = _contrast(left)[rows[:, None], (columns[:, None] + offsets).clip(0, width - 1)]
-    edge = offsets[near.argmax(1)] if len(near) else np.zeros(0, np.int64)
-    clear = near.max(1) > weakest if len(near) else np.zeros(0, bool)
-    fat = np.zeros_like(valid)
-    for step in range(reach):
-        inside = clear & (edge > step) & (columns + step < width)
-        fat[rows[inside], columns[inside] + step] = True
-    return fat & valid
+    height, width = disparity.shape
+    columns, rows = np.arange(width) - disparity, np.arange(height, dtype=np.float32)[:, None]
+    match = cv2.remap(
+        right,
+        columns.astype(np.float32),
+        np.repeat(rows, width, 1),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    one, two = (np.pad(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), 2, mode="edge") for p in (left, match))
+    differs = np.zeros((height, width), np.float32)
+    for down in range(5):
+        for across in range(5):
+            near = slice(down, down + height), slice(across, across + width)
+            differs += (one[near] > one[2:-2, 2:-2]) != (two[near] > two[2:-2, 2:-2])
+    unlike = cv2.blur(differs / 24, (5, 5))
+    return unlike * cv2.blur((~valid).astype(np.float32), (9, 9)) > _UNLIKE
 
 
 def _check_order(left: Any, disparity: Any, valid: Any, notes: list[str]) -> None:

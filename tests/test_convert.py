@@ -402,6 +402,8 @@ def test_what_was_not_measured_is_zero_in_the_depth() -> None:
     depth = depth_from_numbers(torch.tensor([[[2.0, torch.nan, 4.0]]]), "metric", unit="m")
     assert depth.valid is not None and depth.valid.tolist() == [[[True, False, True]]]
     assert depth.values[0, 0].tolist() == [0.5, 0.0, 0.25]
+    depth = depth_from_image(grey(0.5, 0.25, 1.0), "inverse", valid=torch.tensor([[[1.0, 0.0, 1.0]]]))
+    assert depth.values[0, 0].tolist() == [0.5, 0.0, 1.0]
 
 
 def test_numbers_as_image_hold_no_infinity() -> None:

@@ -850,6 +850,12 @@ def test_a_hash_is_remembered_once_its_file_has_rested_for_two_seconds(tmp_path,
     reads.clear()
     digest._known.clear()
     assert digest.file_digest(path, notes) == "hash" and not reads, "a later process reads the note"
+    other = put(tmp_path / "other.pt")
+    os.utime(other, (1, 1))
+    digest.file_digest(other, notes)
+    digest._known.clear()
+    reads.clear()
+    assert digest.file_digest(other, notes) == digest.file_digest(path, notes) == "hash" and not reads
     assert [p.name for p in notes.parent.iterdir()] == [notes.name]
 
 

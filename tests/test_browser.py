@@ -183,9 +183,28 @@ class Front:
             return np.asarray(image.convert("RGB"), dtype=float)
 
     def keep(self, name):
-        """Keep a screenshot for README, when asked to."""
+        """Keep a screenshot of the graph but for its last two nodes for README, when asked to."""
         if folder := os.environ.get("FATHOM_SCREENSHOTS"):
-            nodes = {"x": 60, "y": 140, "width": 1030, "height": 780}
+            ids = self.js(
+                """() => {
+                    const nodes = app.graph._nodes.slice(0, 3);
+                    let x = 70;
+                    for (const node of nodes) {
+                        node.pos = [x, 140];
+                        x += node.size[0] + 40;
+                    }
+                    for (const node of app.graph._nodes.slice(3)) node.pos = [x + 600, 140];
+                    app.canvas.setDirty(true, true);
+                    return nodes.map((node) => String(node.id));
+                }"""
+            )
+            self.page.wait_for_timeout(500)
+            boxes = [self.page.locator(f'[data-node-id="{id}"]').first.bounding_box() for id in ids]
+            left, top = min(box["x"] for box in boxes) - 10, min(box["y"] for box in boxes) - 10
+            right, bottom = (
+                max(box[at] + box[side] for box in boxes) for at, side in (("x", "width"), ("y", "height"))
+            )
+            nodes = {"x": left, "y": top, "width": right + 10 - left, "height": bottom + 10 - top}
             with Image.open(io.BytesIO(self.page.screenshot(clip=nodes))) as image:
                 image.convert("RGB").save(ROOT / folder / f"{name}.jpg", quality=85)
 

@@ -79,7 +79,7 @@ TESTS: dict[str, str] = {
     "annotator/weights/verification.py": "test_weights",
     "mass/films.py": "test_mass_video",
     "mass/job.py": "test_mass test_mass_names test_mass_video",
-    "mass/manifest.py": "test_mass test_mass_names test_mass_sources test_mass_video",
+    "mass/manifest.py": "test_manifest test_mass test_mass_names test_mass_sources test_mass_video",
     "mass/sinks.py": "test_mass test_mass_names",
     "mass/sources.py": "test_mass_sources test_mass test_mass_names",
     "mass/video.py": "test_mass_video",

@@ -446,6 +446,8 @@ def test_saved_and_loaded_again_it_is_as_it_was(front):
     front.page.wait_for_timeout(200)
     if front.renderer == "nodes":
         front.keep("inspector")
+    cut = "[...document.querySelectorAll('.fathom-inspector output')].some((o) => o.scrollWidth > o.clientWidth)"
+    assert not front.js(f"() => {cut}"), "the reading is cut"
     before, shown = front.widgets(), front.picture(STAGE)
     # The drafts of open graphs are kept half a second later.
     front.page.wait_for_timeout(1200)

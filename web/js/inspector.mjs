@@ -17,7 +17,7 @@ import { say } from "./words.mjs";
 /** @typedef {{view: View, split: number, told: Told | null, frame: number, spot: Spot | null}} Kept */
 
 const BINS = 128;
-const MIN_HEIGHT = 340;
+const MIN_HEIGHT = 360;
 /** Pixels of the histogram within which an end of the band is taken hold of. */
 const REACH = 7;
 const PROPERTY = "fathom_inspector";
@@ -35,12 +35,12 @@ const lastTold = new Map();
 const STYLE = `
 .fathom-inspector { display: flex; flex-direction: column; gap: 4px; box-sizing: border-box; width: 100%; height: 100%;
   min-height: ${MIN_HEIGHT}px; padding: 2px; font: 11px/1.4 sans-serif; color: var(--input-text, #ddd); user-select: none; }
-.fathom-inspector nav { display: flex; gap: 2px; align-items: center; }
+.fathom-inspector nav { display: flex; flex-wrap: wrap; gap: 2px; align-items: center; }
 .fathom-inspector button { flex: 0 0 auto; padding: 2px 8px; border: 1px solid var(--border-color, #4e4e4e); border-radius: 4px;
   background: var(--comfy-input-bg, #222); color: inherit; font: inherit; cursor: pointer; }
 .fathom-inspector button[aria-pressed="true"] { background: var(--p-primary-color, #0b8ce9); color: #fff; }
 .fathom-inspector button:disabled { opacity: 0.4; cursor: default; }
-.fathom-inspector output { flex: 1; min-width: 0; text-align: right; white-space: nowrap; overflow: hidden;
+.fathom-inspector output { flex: 0 0 100%; min-height: 1.4em; text-align: right; white-space: nowrap; overflow: hidden;
   text-overflow: ellipsis; font-variant-numeric: tabular-nums; }
 .fathom-inspector section { position: relative; flex: 1 1 0; min-height: 120px; overflow: hidden; border-radius: 4px;
   background: #000; }

@@ -274,6 +274,10 @@ def _tiff(data: bytes, channel: str) -> Numbers:
         # GDAL writes the number in decimals that single precision does not hold.
         seen = seen & (grey.astype(np.float32) != np.float32(page.nothing))
     valid = None if bool(seen.all()) else torch.from_numpy(seen)[None]
+    if (page.scale, page.offset) != (1.0, 0.0):
+        grey = grey.astype(np.float64) * page.scale + page.offset
+        _log.warning("The TIFF file says what its numbers mean: times %g, plus %g.", page.scale, page.offset)
+        return Numbers(_tensor(grey)[None], valid, 32, False, channel)
     return Numbers(_tensor(grey)[None], valid, kind.itemsize * 8, kind.kind in "ui", channel)
 
 

@@ -7,6 +7,8 @@ tags decide. https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 from __future__ import annotations
 
 import io
+import math
+import re
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -20,7 +22,7 @@ MOST_PIXELS = 2**28
 
 _INSTALL = "pip install tifffile imagecodecs, or save the file anew."
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_NO_DATA = 42113
+_GDAL_METADATA, _GDAL_NO_DATA = 42112, 42113
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class TiffPage:
     whole numbers. alpha: (H,W) in 0..1 or None. premultiplied: whether the colours are multiplied by it. colour:
     "grey", "rgb", or the number that the file names another kind by.
     pages: how many full-size pictures the file holds. profile: its ICC profile. orientation: of EXIF. nothing: the
-    number that stands for no measurement, by GDAL's tag (https://gdal.org/en/stable/drivers/raster/gtiff.html).
+    number that stands for no measurement; scale, offset: what is measured = number * scale + offset; all three of the
+    first band, by GDAL's tags (https://gdal.org/en/stable/drivers/raster/gtiff.html).
     """
 
     numbers: Any
@@ -42,6 +45,8 @@ class TiffPage:
     profile: bytes | None
     orientation: int
     nothing: float | None = None
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 def is_tiff(data: bytes) -> bool:
@@ -95,7 +100,7 @@ def _by_tifffile(tifffile: Any, data: bytes, page: int | None) -> TiffPage:
             numbers = np.moveaxis(numbers, 0, -1)
         numbers = numbers.reshape(chosen.imagelength, chosen.imagewidth, samples)
         bits = chosen.bitspersample if isinstance(chosen.bitspersample, int) else chosen.bitspersample[0]
-        icc, turn, nothing = (chosen.tags.get(tag) for tag in (34675, 274, _NO_DATA))
+        icc, turn, *gdal = (chosen.tags.get(tag) for tag in (34675, 274, _GDAL_METADATA, _GDAL_NO_DATA))
         found = _page(
             numbers.astype(numbers.dtype.newbyteorder("=")),
             int(chosen.photometric),
@@ -105,7 +110,7 @@ def _by_tifffile(tifffile: Any, data: bytes, page: int | None) -> TiffPage:
             bytes(icc.value) if icc is not None else None,
             int(turn.value) if turn is not None else 1,
         )
-        return replace(found, nothing=_number(nothing.value) if nothing is not None else None)
+        return _as_gdal_says(found, *(tag.value if tag is not None else None for tag in gdal))
 
 
 def _by_pillow(data: bytes, page: int | None) -> TiffPage:
@@ -141,7 +146,21 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
             array = array.view(np.uint32)
         array = array.astype(array.dtype.newbyteorder("="))
         found = _page(array[..., None], photometric, max(bits), [], pages, profile, turn)
-        return replace(found, nothing=_number(tags.get(_NO_DATA)))
+        return _as_gdal_says(found, tags.get(_GDAL_METADATA), tags.get(_GDAL_NO_DATA))
+
+
+def _as_gdal_says(page: TiffPage, metadata: Any, nothing: Any) -> TiffPage:
+    """Raises SignalError for a scale or an offset that is no number, or nothing."""
+    measured = {"scale": 1.0, "offset": 0.0}
+    for item in re.findall(r"<Item\s([^<>]{1,500})>", str(metadata or "")[:100_000]):
+        about = dict(re.findall(r'(\w+)="([^"]*)"', item))
+        if about.get("role") in measured and about.get("sample", "0") == "0":
+            text = str(metadata).partition(f"<Item {item}>")[2].partition("<")[0]
+            number = _number(text)
+            if number is None or not math.isfinite(number) or (about["role"] == "scale" and number == 0):
+                raise SignalError(f"the TIFF file says that its numbers have the {about['role']} {text[:40]!r}.")
+            measured[about["role"]] = number
+    return replace(page, nothing=_number(nothing), **measured)
 
 
 def _number(value: Any) -> float | None:

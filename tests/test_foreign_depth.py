@@ -111,6 +111,40 @@ def test_what_gdal_calls_no_data_is_not_valid(
     assert found.valid is not None and (~found.valid).nonzero().tolist() == [[0, 0, 0], [0, 0, 1]]
 
 
+def gdal_says(**roles: Any) -> str:
+    items = "".join(f'  <Item name="{r.upper()}" sample="0" role="{r}">{v}</Item>\n' for r, v in roles.items())
+    return f'<GDALMetadata>\n  <Item name="SCALE" sample="1" role="scale">7</Item>\n{items}</GDALMetadata>'
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize(
+    "roles", [{"offset": 1, "scale": "0.001"}, {"scale": "0.00100000000000000002"}, {"offset": -1}]
+)
+def test_what_gdal_calls_scale_and_offset_is_applied_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, roles: Any, library: bool
+) -> None:
+    numbers = MILLIMETRES if "scale" in roles else MILLIMETRES // 100
+    numbers = numbers.copy()
+    numbers[0, 0] = 65535
+    tags = [(42112, "s", 0, gdal_says(**roles), True), (42113, "s", 0, "65535", True)]
+    path = tiff(tmp_path, numbers, photometric="minisblack", extratags=tags)
+    if not library:
+        monkeypatch.setitem(sys.modules, "tifffile", None)
+    found = metres(path)[0]
+    wanted = numbers * float(roles.get("scale", 1)) + float(roles.get("offset", 0))
+    assert np.isnan(found[0, 0]) and np.allclose(found.flatten()[1:], wanted.flatten()[1:], rtol=1e-6)
+    assert "says what its numbers mean" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "roles", [{"scale": "0"}, {"scale": "nan"}, {"offset": "inf"}, {"scale": "much"}, {"offset": ""}]
+)
+def test_a_scale_or_an_offset_that_is_none_is_refused(tmp_path: Path, roles: Any) -> None:
+    path = tiff(tmp_path, MILLIMETRES, photometric="minisblack", extratags=[(42112, "s", 0, gdal_says(**roles), True)])
+    with pytest.raises(SignalError, match=f"the {next(iter(roles))} "):
+        metres(path)
+
+
 @pytest.mark.parametrize("colours", [1, 3])
 def test_transparent_pixels_of_a_tiff_are_not_valid(tmp_path: Path, colours: int) -> None:
     alpha = np.where(METRES < 3, 0, np.where(METRES < 5, 1, 255)).astype(np.uint16)

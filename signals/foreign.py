@@ -426,7 +426,7 @@ def _batch(array: Any, mask: Any, name: str) -> Numbers:
         array, mask = array.squeeze(at), None if mask is None else mask.squeeze(at)
     if array.ndim == 2:
         array, mask = array[None], None if mask is None else mask[None]
-    if array.ndim != 3 or array.shape[2] in (2, 3, 4):
+    elif array.ndim != 3 or array.shape[2] in (2, 3, 4):
         raise SignalError(f"a depth must be shaped (H,W) or (B,H,W), and the array is {tuple(array.shape)}.")
     valid = None if mask is None else torch.from_numpy(np.ascontiguousarray(mask))
     return Numbers(_tensor(array), valid, kind.itemsize * 8, kind.kind in "iu", name)

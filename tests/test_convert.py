@@ -221,6 +221,21 @@ def test_da3_multiview_has_a_lens_and_confidence_but_no_metres() -> None:
     assert metric.kind == "metric" and float(metric.metres()[0].min()) == pytest.approx(3.0)
 
 
+def test_the_sky_of_a_geometry_is_infinitely_far_from_one_half_on() -> None:
+    sky = torch.tensor([[[0.0, 0.49, 0.5, 1.0]]])
+    given = {"depth": torch.full((1, 1, 4), 300.0), "mode": "mono", "sky": sky, "image": None}
+    depth = depth_from_geometry(given, "relative")
+    assert (depth.values[0, 0] == 0).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("numbers", "seen"), [([-2, -1, 0, 1], [True] * 4), ([0, 1, 2, 3], [False, True, True, True])])
+def test_disparity_of_0_is_one_where_others_are_negative(tmp_path: Path, numbers: list[int], seen: list[bool]) -> None:
+    np.save(tmp_path / "d.npy", np.array([numbers, numbers], np.int16))
+    depth = depth_from_file(tmp_path / "d.npy", "disparity")
+    valid = torch.ones(1, 2, 4, dtype=torch.bool) if depth.valid is None else depth.valid
+    assert valid[0, 0].tolist() == seen
+
+
 def test_moge_normals_turn_to_the_viewer() -> None:
     vectors = torch.tensor([0.6, 0.0, -0.8]).repeat(1, 4, 5, 1)
     vectors[0, 0, 0] = 0
@@ -273,8 +288,12 @@ def test_fixed_near_and_far() -> None:
     assert seen.tolist() == pytest.approx([1, 1 / 3, 0, 0, 0])
     seen = depth_to_image(metric, "fixed", near=1.0, far=4.0, space="metres")[0, 0, :, 0]
     assert seen.tolist() == pytest.approx([1, 2 / 3, 0, 0, 0])
-    with pytest.raises(SettingError, match="near"):
-        depth_to_image(metric, "fixed", near=4.0, far=1.0)
+    half = depth_from_metres(torch.tensor([[[0.25, 0.5, 1.0, 2.0]]]))
+    seen = depth_to_image(half, "fixed", near=0.5, far=2.0)[0, 0, :, 0]
+    assert seen.tolist() == pytest.approx([1, 1, 1 / 3, 0])
+    for near, far in ((4.0, 1.0), (0.0, 1.0), (1.0, 1.0), (None, 1.0), (1.0, None)):
+        with pytest.raises(SettingError, match="0 < near < far"):
+            depth_to_image(metric, "fixed", near=near, far=far)
     with pytest.raises(SignalError, match="convert it"):
         depth_to_image(Depth(torch.rand(1, 2, 2), "ordinal"), "fixed", near=1.0, far=2.0)
 
@@ -387,7 +406,7 @@ def test_three_points_that_no_line_goes_through_are_met_in_the_mean() -> None:
     assert fit is not None and fit.beyond == [0]
 
 
-@pytest.mark.parametrize(("levels", "coloured"), [(8, False), (9, True)])
+@pytest.mark.parametrize(("levels", "coloured"), [(8, False), (8, True)])
 def test_a_grey_picture_may_be_off_by_what_compression_does(levels: int, coloured: bool) -> None:
     picture = torch.full((1, 4, 4, 3), 100 / 255)
     picture[0, 1, 1, 0] += (levels + 0.02 * (1 if coloured else -1)) / 255

@@ -216,6 +216,17 @@ def test_pgm(tmp_path: Path, most: int) -> None:
     assert np.array_equal(depth.values[0].numpy(), numbers.astype(np.float32))
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (5, 4), (7, 2), (3, 5), (1, 2, 3, 1), (1, 1, 6, 4)])
+def test_an_array_as_narrow_as_colours_are_many_is_a_depth_where_it_has_two_sides(tmp_path: Path, shape: Any) -> None:
+    array = np.arange(1, 1 + math.prod(shape), dtype=np.float32).reshape(shape)
+    np.save(tmp_path / "d.npy", array)
+    if len(shape) == 2:
+        assert np.allclose(metres(tmp_path / "d.npy")[0], array)
+    else:
+        with pytest.raises(SignalError, match="shaped"):
+            metres(tmp_path / "d.npy")
+
+
 @pytest.mark.parametrize("kind", ["f2", "f4", "f8", ">f4", "u2", "i4"])
 @pytest.mark.parametrize("shape", [(12, 20), (1, 12, 20), (12, 20, 1), (3, 4, 20), (3, 1, 4, 20)])
 def test_npy(tmp_path: Path, kind: str, shape: tuple[int, ...]) -> None:

@@ -349,7 +349,7 @@ def _rank(parts: list[Part], part: int, name: str) -> tuple[int, bool] | None:
     """How surely a channel is the depth, lower = more, a stereo file's further views last; None = not at all."""
     *layers, last = _in_layer(parts, part, name).casefold().split(".")
     views = [v.casefold() for v in parts[part].views]
-    other_view = any(layer in views for layer in layers)
+    other_view = any(layer in views[1:] for layer in layers)
     layers = [layer for layer in layers if layer not in views]
     own = layers[-1] if layers else ""
     if last == "z":

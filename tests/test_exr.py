@@ -100,6 +100,9 @@ def test_the_first_view_of_a_stereo_file(reader: str) -> None:
     views = attribute("multiView", "stringvector", b"".join(struct.pack("<i", len(v)) + v for v in (b"right", b"left")))
     plane, name = read(exr_file({"Z": DEPTH, "left.Z": UNIT}, extra=views))
     assert name == "Z" and np.array_equal(plane, DEPTH)
+    # Blender names the first view as well.
+    plane, name = read(exr_file({"VL.Depth.right.Z": DEPTH, "VL.Depth.left.Z": UNIT}, extra=views))
+    assert name == "VL.Depth.right.Z" and np.array_equal(plane, DEPTH)
 
 
 # ---------------------------------------------------------------------------------------------- kinds of files

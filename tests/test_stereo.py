@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -150,14 +152,16 @@ def test_the_stereo_node_tells_its_holes(pair):
 # ------------------------------------------------------------------------------ pairs as people have them
 
 
-def moved(picture: torch.Tensor, down: float = 0.0, turn: float = 0.0) -> torch.Tensor:
-    """What a camera shows that points `down` pixels higher and is turned by `turn` degrees."""
+def moved(picture: torch.Tensor, down: float = 0.0, turn: float = 0.0, black: bool = False) -> torch.Tensor:
+    """What a camera shows that points `down` pixels higher and is turned by `turn` degrees. black: what it has no
+    picture of, which is what stands at the edge otherwise."""
     import cv2
 
     height, width = picture.shape[1:3]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, 1.0)
     matrix[1, 2] += down
-    turned = cv2.warpAffine(picture[0].numpy(), matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    edge = cv2.BORDER_CONSTANT if black else cv2.BORDER_REPLICATE
+    turned = cv2.warpAffine(picture[0].numpy(), matrix, (width, height), borderMode=edge)
     return torch.from_numpy(turned)[None]
 
 
@@ -178,6 +182,32 @@ def test_rows_that_are_off_are_found_and_put_right(pair, down, turn):
     report = []
     stereo.stereo_depth(left, right, report=report)
     assert not any("rows" in line for line in report), "a rectified pair is left alone"
+
+
+@pytest.mark.parametrize(("down", "turn"), [(6.0, 0.0), (-6.0, 0.0), (0.0, 3.0), (0.0, -3.0)])
+def test_what_the_turned_camera_does_not_show_is_a_hole(pair, down, turn):
+    left, right, distance = pair
+    valid = stereo.stereo_depth(left, moved(right, down, turn)).valid
+    gone = moved(torch.ones_like(right), -down, -turn, black=True)[..., 0] < 0.01
+    landing = (torch.arange(320) - FOCAL * BASELINE / distance).round().long().clamp(0, 319)
+    lost = gone.gather(2, landing)
+    assert valid is not None and int(lost.sum()) > 400
+    assert float(valid[lost].float().mean()) < 0.05
+
+
+def test_a_range_of_both_signs_is_found_in_a_small_copy_of_a_wide_pair(pair):
+    left, right, distance = pair
+
+    def wide(picture: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(picture.movedim(-1, 1), scale_factor=3, mode="bicubic").movedim(1, -1)
+
+    truth = wide((FOCAL * BASELINE / distance)[..., None])[..., 0] * 3 - 42
+    report: list[str] = []
+    depth = stereo.stereo_depth(wide(left).clamp(0, 1), shifted(wide(right).clamp(0, 1), 42), report=report)
+    assert depth.valid is not None and bad_share(depth, truth) < 0.05
+    low, high = (int(n) for n in re.findall(r"disparities (-?\d+) to (-?\d+) searched", " ".join(report))[0])
+    least, most = float(truth.min()), float(truth.max())
+    assert low < least and high > most and high - low < 2 * (most - least)
 
 
 def test_another_exposure_is_evened(pair):

@@ -184,6 +184,18 @@ def test_rows_that_are_off_are_found_and_put_right(pair, down, turn):
     assert not any("rows" in line for line in report), "a rectified pair is left alone"
 
 
+@pytest.mark.parametrize("taller", [0.97, 1.03])
+def test_a_camera_with_another_lens_is_put_right_along_the_rows(pair, taller):
+    import cv2
+
+    left, right, distance = pair
+    matrix = np.array([[1, 0, 0], [0, taller, (1 - taller) * 99.5]])
+    stretched = cv2.warpAffine(right[0].numpy(), matrix, (320, 200), borderMode=cv2.BORDER_REPLICATE)
+    depth = stereo.stereo_depth(left, torch.from_numpy(stretched)[None])
+    assert depth.valid is not None and float(depth.valid.float().mean()) > 0.65
+    assert bad_share(depth, FOCAL * BASELINE / distance) < 0.02
+
+
 @pytest.mark.parametrize(("down", "turn"), [(6.0, 0.0), (-6.0, 0.0), (0.0, 3.0), (0.0, -3.0)])
 def test_what_the_turned_camera_does_not_show_is_a_hole(pair, down, turn):
     left, right, distance = pair

@@ -31,7 +31,7 @@ _FEATURES = 1200  # width at which rows are compared
 _OFF_ROW = 0.5  # pixels by which rows may be off before the right picture is turned
 _AGREE = 0.6  # pixels by which both directions of the match may differ
 _SPECKLE = 50  # pixels that a surface has at least
-_UNLIKE = 0.07  # share of neighbours that are not as in the match, times the share of pixels around without a match
+_UNLIKE = 0.12  # share of neighbours that are not as in the match, times the share of pixels around without a match
 
 
 @dataclass(eq=False)
@@ -88,8 +88,9 @@ def stereo_depth(
 
     Rows that do not show equal points (an offset, a turn of the right camera) are found by features and undone, other
     exposure is evened, and the range of disparities, of both signs, is found in a small copy. Each pixel is matched
-    from both sides; valid is False where the two disagree, where nothing matches, and where a pixel does not look like
-    its match among others that have none, as between near things, which the right camera does not see.
+    from both sides; valid is False where the two disagree, where nothing matches, between the edge of a near thing and
+    where its match begins, which the right camera does not see, and where a pixel does not look like its match among
+    others that have none, as between near things.
 
     Raises PictureError when sizes differ, when the pair is swapped, or when disparities contradict focal and baseline;
     SettingError for a bad number.
@@ -171,7 +172,7 @@ def _match_pair(left: Any, right: Any) -> _Found:
 def _measure(cv2: Any, left: Any, right: Any, inside: Any, low: int, high: int) -> tuple[Any, Any]:
     """Disparity and where it is to be believed."""
     disparity, valid = _match(cv2, left, right, inside, low, high)
-    valid &= ~_unlike(cv2, left, right, disparity, valid)
+    valid &= ~_before_edges(left, disparity, valid) & ~_unlike(cv2, left, right, disparity, valid)
     return disparity, _without_speckles(cv2, disparity, valid, _SPECKLE)
 
 
@@ -371,6 +372,25 @@ def _rises(disparity: Any, valid: Any, least: float) -> tuple[Any, Any, Any, Any
     jump = disparity - np.take_along_axis(disparity, before.clip(0), 1)
     rows, columns = np.nonzero(valid & (before >= 0) & (jump > least))
     return rows, columns, before[rows, columns], jump[rows, columns]
+
+
+def _before_edges(left: Any, disparity: Any, valid: Any) -> Any:
+    """Valid pixels left of the edge of the near thing whose disparity they have: matching fattens near things, over
+    what the right camera does not see. Its edge is the strongest one near the jump."""
+    import numpy as np
+
+    reach, weakest = 8, 8
+    rows, columns, _, _ = _rises(disparity, valid, 1.5)
+    offsets = np.arange(-2, reach + 1)
+    width = disparity.shape[1]
+    near = _contrast(left)[rows[:, None], (columns[:, None] + offsets).clip(0, width - 1)]
+    edge = offsets[near.argmax(1)] if len(near) else np.zeros(0, np.int64)
+    clear = near.max(1) > weakest if len(near) else np.zeros(0, bool)
+    fat = np.zeros_like(valid)
+    for step in range(reach):
+        inside = clear & (edge > step) & (columns + step < width)
+        fat[rows[inside], columns[inside] + step] = True
+    return fat & valid
 
 
 def _unlike(cv2: Any, left: Any, right: Any, disparity: Any, valid: Any) -> Any:

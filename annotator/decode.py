@@ -64,10 +64,10 @@ def decode(data: bytes, name: str) -> Any:
                 said = None if profile else _said(image, data, name)
                 return _tensor(_wide_to_srgb(_sixteen_png(data), profile, said, name), turn)
             upright = ImageOps.exif_transpose(image)
-            image_in_srgb = _to_srgb(upright, profile, None if profile else _said(image, data, name), name)
-            if isinstance(image_in_srgb, Image.Image) and "exif" in upright.info:
-                image_in_srgb.info["exif"] = upright.info["exif"]  # which tells the lens
-            return image_in_srgb
+            converted = _to_srgb(upright, profile, None if profile else _said(image, data, name), name)
+            if isinstance(converted, Image.Image) and "exif" in upright.info:
+                converted.info["exif"] = upright.info["exif"]  # which tells the lens
+            return converted
     except PictureError:
         raise
     except UnidentifiedImageError:

@@ -221,13 +221,13 @@ def normals(
     if convention not in ("controlnet", "opengl", "directx"):
         raise SettingError(f"convention must be controlnet, opengl or directx, got {convention!r}.")
     loaded = _seen_through(load_depth(depth), intrinsics, intrinsics_width)
-    normals_ = (
+    computed = (
         sobel_normals(loaded)
         if method == "midas"
         else geometric_normals(_in_metres(loaded, near, far), field_of_view, radius=radius)
     )
     named: Any = convention
-    _save(normals_.to_image(named), out)
+    _save(computed.to_image(named), out)
 
 
 @app.command()

@@ -240,11 +240,11 @@ def _places(
     first = index * each if len(masks) > 1 else 0
     binary = match_mask(masks[first : first + each], height, width, device) >= 0.5
     above = torch.zeros_like(binary[0])
-    regions_ = []
+    listed = []
     for n in reversed(range(each)):
-        regions_.append((f"mask {n + 1}", binary[n] & ~above if on_top else binary[n]))
+        listed.append((f"mask {n + 1}", binary[n] & ~above if on_top else binary[n]))
         above = above | binary[n]
-    yield from reversed(regions_)
+    yield from reversed(listed)
 
 
 def _with_cores(named: Sequence[tuple[str, Tensor]], erode: int, on_top: bool = True) -> list[Region]:

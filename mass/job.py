@@ -119,7 +119,12 @@ def chunks(items: Iterator[Item], job: Job, start: int = 0) -> Iterator[Chunk]:
         shards = job.layout == "shards" and not becomes_video(item, job)
         apart = bool(pending) and item.container != pending[-1].container
         full = len(pending) >= job.chunk and not (item.container and item.kind != "frame")
-        ends = apart if frames else apart or full if shards else bool(pending) and _ends(pending, job.chunk)
+        if frames:
+            ends = apart
+        elif shards:
+            ends = apart or full
+        else:
+            ends = bool(pending) and _ends(pending, job.chunk)
         if pending and ends:
             yield _chunk(pending, index, shards)
             pending, index = [], index + 1

@@ -99,11 +99,11 @@ class OneFormerEstimator(Estimator):
 
     def adapt(self, checkpoint: Checkpoint) -> Estimator:
         embed = "model.transformer_module.decoder.class_embed.bias", "sem_seg_head.predictor.class_embed.bias"
-        weight = next((checkpoint.tensors[k] for k in embed if k in checkpoint.tensors), None)
+        bias = next((checkpoint.tensors[k] for k in embed if k in checkpoint.tensors), None)
         expected = len(Palette.named(self.palette))
-        if weight is not None and len(weight) != expected + 1:
+        if bias is not None and len(bias) != expected + 1:
             raise WeightsError(
-                f"{self.name}: {checkpoint.path} tells {len(weight) - 1} classes apart, {self.palette} has {expected}. "
+                f"{self.name}: {checkpoint.path} tells {len(bias) - 1} classes apart, {self.palette} has {expected}. "
                 "It is a OneFormer of another data set: choose the estimator of that one."
             )
         return self

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import re
 import struct
 import tokenize
@@ -275,6 +276,11 @@ def _tiff(data: bytes, channel: str) -> Numbers:
         seen = seen & (grey.astype(np.float32) != np.float32(page.nothing))
     valid = None if bool(seen.all()) else torch.from_numpy(seen)[None]
     if (page.scale, page.offset) != (1.0, 0.0):
+        if not (math.isfinite(page.scale) and page.scale and math.isfinite(page.offset)):
+            raise SignalError(
+                f"the TIFF file says by GDAL's tag that its numbers are to be multiplied by {page.scale:g} and "
+                f"{page.offset:g} added, which gives no distance: remove the tag, or save the numbers as meant."
+            )
         grey = grey.astype(np.float64) * page.scale + page.offset
         _log.warning("The TIFF file says what its numbers mean: times %g, plus %g.", page.scale, page.offset)
         return Numbers(_tensor(grey)[None], valid, 32, False, channel)

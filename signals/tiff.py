@@ -33,8 +33,9 @@ class TiffPage:
     whole numbers. alpha: (H,W) in 0..1 or None. premultiplied: whether the colours are multiplied by it. colour:
     "grey", "rgb", or the number that the file names another kind by.
     pages: how many full-size pictures the file holds. profile: its ICC profile. orientation: of EXIF. nothing: the
-    number that stands for no measurement; scale, offset: what is measured = number * scale + offset; all three of the
-    first band, by GDAL's tags (https://gdal.org/en/stable/drivers/raster/gtiff.html).
+    number that stands for no measurement; scale, offset: what is measured = number * scale + offset, NaN
+    where the file names no number; all three of the first band, by GDAL's tags
+    (https://gdal.org/en/stable/drivers/raster/gtiff.html).
     """
 
     numbers: Any
@@ -150,16 +151,12 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
 
 
 def _as_gdal_says(page: TiffPage, metadata: Any, nothing: Any) -> TiffPage:
-    """Raises SignalError for a scale or an offset that is no number, or nothing."""
     measured = {"scale": 1.0, "offset": 0.0}
-    for item in re.findall(r"<Item\s([^<>]{1,500})>", str(metadata or "")[:100_000]):
+    for item, text in re.findall(r"<Item\s([^<>]{1,500})>([^<>]{0,100})<", str(metadata or "")[:100_000]):
         about = dict(re.findall(r'(\w+)="([^"]*)"', item))
         if about.get("role") in measured and about.get("sample", "0") == "0":
-            text = str(metadata).partition(f"<Item {item}>")[2].partition("<")[0]
             number = _number(text)
-            if number is None or not math.isfinite(number) or (about["role"] == "scale" and number == 0):
-                raise SignalError(f"the TIFF file says that its numbers have the {about['role']} {text[:40]!r}.")
-            measured[about["role"]] = number
+            measured[about["role"]] = math.nan if number is None else number
     return replace(page, nothing=_number(nothing), **measured)
 
 

@@ -347,3 +347,269 @@ def test_a_real_converged_pair(field_data):
     top, bottom = slice(0, height // 3), slice(-height // 10, None)
     assert float(values[valid].min()) < 0 < float(values[valid].max())
     assert float(values[bottom][valid[bottom]].median()) > float(values[top][valid[top]].median())
+
+
+# ------------------------------------------------------------------------------ one step at a time
+
+
+@pytest.mark.parametrize("number", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("name", ["focal", "baseline"])
+def test_focal_and_baseline_are_positive_numbers(name, number):
+    picture = torch.rand(1, 32, 64, 3)
+    with pytest.raises(SettingError, match=f"^{name} must be positive"):
+        stereo.stereo_depth(picture, picture, **{name: number})
+
+
+@pytest.mark.parametrize("offset", [float("inf"), float("-inf"), float("nan")])
+def test_the_offset_is_a_number(offset):
+    picture = torch.rand(1, 32, 64, 3)
+    with pytest.raises(SettingError, match="offset must be a number"):
+        stereo.stereo_depth(picture, picture, offset=offset)
+
+
+def test_the_limit_of_disparities_lies_within_the_width():
+    picture = torch.rand(1, 32, 64, 3)
+    for wrong in (-1, 64):
+        with pytest.raises(SettingError, match="between 0 and the width, 64"):
+            stereo.stereo_depth(picture, picture, max_disparity=wrong)
+    assert len(stereo.stereo_depth(picture, picture, max_disparity=63)) == 1
+
+
+def test_batches_of_two_sizes_make_no_pairs():
+    two, three = torch.rand(2, 32, 64, 3), torch.rand(3, 32, 64, 3)
+    with pytest.raises(PictureError, match="equal in size"):
+        stereo.stereo_depth(two, three)
+    with pytest.raises(SettingError, match="layout must be one of two pictures; .*got 'diagonal'"):
+        stereo.split_pair(two, None, "diagonal")
+
+
+def test_every_pair_is_reported_and_counted(pair):
+    left, right, _ = pair
+    lines: list[str] = []
+    ticks: list[int] = []
+    depth = stereo.stereo_depth(left, right.expand(2, -1, -1, -1), report=lines, tick=lambda: ticks.append(1))
+    assert len(depth) == len(ticks) == 2
+    assert [line[:7] for line in lines] == ["pair 0:", "pair 1:"]
+    assert depth.valid is not None
+    share = float(depth.valid[0].float().mean())
+    assert int(lines[0].rsplit(" searched, ", 1)[1].split("%")[0]) == pytest.approx(100 * share, abs=0.51)
+    assert bool((depth.values[~depth.valid] == 0).all())
+
+
+def test_metres_of_a_few_points_beyond_infinity():
+    shift = torch.full((1, 10, 10), 4.0)
+    shift[0, 0, :5] = -2.0
+    shift[0, 1, 0], shift[0, 1, 1] = -1.0, -0.5
+    valid = torch.ones(1, 10, 10, dtype=torch.bool)
+    depth = stereo._metric(shift.clone(), valid, 20.0, 0.1)
+    assert depth.valid is not None and depth.kind == "metric" and depth.focal == 20.0
+    assert not depth.valid[0, 0, :5].any() and int(depth.valid.sum()) == 95
+    assert bool((depth.values[0, 1, :2] == 0).all()) and bool(depth.valid[0, 1, :2].all())
+    assert bool((depth.values[0, 2:] == 2.0).all()) and bool((depth.values[0, 0, :5] == 0).all())
+    shift[0, 0, 5] = -3.0
+    with pytest.raises(PictureError, match=r"^6% of the pixels have a negative disparity \(down to -3 pixels\)"):
+        stereo._metric(shift, valid, 20.0, 0.1)
+    nothing = stereo._metric(shift, ~valid, 20.0, 0.1)
+    assert nothing.valid is not None and not nothing.valid.any() and not nothing.values.any()
+
+
+def test_exposure_is_evened_from_four_levels_on():
+    left = np.random.default_rng(0).integers(30, 200, (60, 80, 3)).astype(np.uint8)
+    notes: list[str] = []
+    near = left + np.uint8(3)
+    assert stereo._even_exposure(left, near, notes) is near and not notes
+    for channels in ((0,), (1,), (2,), (0, 1, 2)):
+        other, notes = left.copy(), []
+        other[..., channels] += np.uint8(21)
+        evened = stereo._even_exposure(left, other, notes)
+        assert evened.dtype == np.uint8
+        assert int(np.abs(evened.astype(int) - left).max()) == 0
+        assert notes == ["the exposure of the pictures differs by 21 of 255 levels, evened"]
+
+
+def test_the_plane_of_most_points_is_found():
+    generator = np.random.default_rng(1)
+    x, y = generator.uniform(-300, 300, 200), generator.uniform(-200, 200, 200)
+    off = 3.0 + 0.01 * x - 0.02 * y
+    off[:80] += generator.uniform(5, 40, 80)
+    assert stereo._robust_plane(x, y, off) == pytest.approx((3.0, 0.01, -0.02), abs=1e-9)
+    off[:125] += 50 + 40 * generator.standard_normal(125)
+    assert stereo._robust_plane(x, y, off) is None, "fewer than 0.4 of them lie on it"
+    exact = 1.0 - 0.03 * x[:30] + 0.005 * y[:30]
+    assert stereo._robust_plane(x[:30], y[:30], exact) == pytest.approx((1.0, -0.03, 0.005), abs=1e-9)
+    assert stereo._robust_plane(x[:29], y[:29], exact[:29]) is None, "too few to say"
+    same = np.zeros(40)
+    assert stereo._robust_plane(same, same, same) is None or stereo._robust_plane(same, same, same)[0] == 0
+
+
+def test_contrast_is_that_of_the_channel_that_differs_most():
+    row = np.zeros((1, 4, 3), np.uint8)
+    row[0, 1], row[0, 2], row[0, 3] = (5, 0, 0), (5, 200, 9), (0, 190, 255)
+    assert stereo._contrast(row).tolist() == [[0, 5, 200, 246]]
+
+
+def test_rises_are_taken_from_the_last_valid_pixel():
+    disparity = np.array([[1, 1, 9, 9, 4, 4, 2, 5], [7, 9, 9, 9, 9, 9, 9, 9.0]], np.float32)
+    valid = np.array([[1, 1, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]], bool)
+    rows, columns, before, jump = stereo._rises(disparity, valid, 2.0)
+    assert (rows.tolist(), columns.tolist(), before.tolist(), jump.tolist()) == ([0, 0], [4, 7], [1, 6], [3, 3])
+    assert len(stereo._rises(disparity, valid, 3.0)[0]) == 0
+    assert len(stereo._rises(disparity, np.zeros_like(valid), 0.0)[0]) == 0
+
+
+def edge_scene(jump: int, edge: int, light: int = 200) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A picture that gets lighter at column `edge`, with disparities that rise at column `jump`."""
+    picture = np.full((4, 40, 3), 100, np.uint8)
+    picture[:, edge:] = light
+    disparity = np.full((4, 40), 2.0, np.float32)
+    disparity[:, jump:] = 6.0
+    return picture, disparity, np.ones((4, 40), bool)
+
+
+@pytest.mark.parametrize(
+    ("edge", "gone"), [(21, [20]), (24, [20, 21, 22, 23]), (28, list(range(20, 28))), (29, []), (20, []), (18, [])]
+)
+def test_what_stands_before_the_edge_of_a_near_thing_is_a_hole(edge, gone):
+    picture, disparity, valid = edge_scene(20, edge)
+    fat = stereo._before_edges(picture, disparity, valid)
+    for row in fat:
+        assert np.flatnonzero(row).tolist() == gone
+
+
+def test_edges_are_strong_jumps_more_than_a_pixel_and_a_half_and_holes_stay_holes():
+    assert not stereo._before_edges(*edge_scene(20, 24, light=108)).any()
+    assert stereo._before_edges(*edge_scene(20, 24, light=109)).any()
+    picture, disparity, valid = edge_scene(20, 24)
+    disparity[:, 20:] = 3.5
+    assert not stereo._before_edges(picture, disparity, valid).any()
+    disparity[:, 20:] = 3.6
+    assert stereo._before_edges(picture, disparity, valid).any()
+    valid[:, 21] = False
+    assert np.flatnonzero(stereo._before_edges(picture, disparity, valid)[0]).tolist() == [20, 22, 23]
+    at_the_end = edge_scene(37, 39)
+    assert np.flatnonzero(stereo._before_edges(*at_the_end)[0]).tolist() == [37, 38]
+
+
+def test_what_looks_unlike_its_match_is_a_hole_where_much_around_it_is_one():
+    cv2 = pytest.importorskip("cv2")
+    generator = np.random.default_rng(2)
+    right = generator.integers(0, 256, (60, 100, 3)).astype(np.uint8)
+    left = np.roll(right, 7, 1)
+    disparity = np.full((60, 100), 7.0, np.float32)
+    whole, half = np.ones((60, 100), bool), np.ones((60, 100), bool)
+    half[:, 1::2] = False
+    inner = slice(10, -10), slice(20, -10)
+    assert not stereo._unlike(cv2, left, right, disparity, half)[inner].any(), "equal, with holes around"
+    other = generator.integers(0, 256, (60, 100, 3)).astype(np.uint8)
+    assert not stereo._unlike(cv2, other, right, disparity, whole)[inner].any(), "unlike, with none"
+    assert stereo._unlike(cv2, other, right, disparity, half)[inner].mean() > 0.95
+    brighter = (left * 0.5 + 100).astype(np.uint8)
+    assert stereo._unlike(cv2, brighter, right, disparity, half)[inner].mean() < 0.05, "as in another exposure"
+    # Unlike for about 0.45 of the neighbours: a quarter of holes is the least that counts.
+    few = np.ones((60, 100), bool)
+    few[::3, ::3] = False
+    assert stereo._unlike(cv2, other, right, disparity, few)[inner].mean() < 0.05
+    many = np.ones((60, 100), bool)
+    many[::3] = False
+    assert stereo._unlike(cv2, other, right, disparity, many)[inner].mean() > 0.9
+
+
+def test_small_patches_are_speckles():
+    cv2 = pytest.importorskip("cv2")
+    disparity = np.zeros((30, 60), np.float32)
+    valid = np.zeros((30, 60), bool)
+    valid[2:9, 2:9] = True  # 49 pixels
+    valid[2:7, 20:30] = True  # 50 pixels
+    valid[15:20, 2:12] = True  # 50 pixels, of two surfaces more than a pixel apart
+    disparity[15:20, 7:12] = 1.25
+    valid[15:20, 20:30] = True  # 50 pixels of a slope
+    disparity[15:20, 25:30] = 1.0
+    kept = stereo._without_speckles(cv2, disparity, valid, 50)
+    # The matcher's own filter leaves out patches of up to the size it is given.
+    assert not kept[2:9, 2:9].any() and not kept[15:20, 2:12].any()
+    bigger = valid.copy()
+    bigger[7, 20], bigger[20, 20] = True, True
+    kept = stereo._without_speckles(cv2, disparity, bigger, 50)
+    assert kept[2:7, 20:30].all() and kept[15:20, 20:30].all() and int(kept.sum()) == 102
+
+
+def grain(shift: int, height: int = 80, width: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """A pair of a flat wall, whose left picture shows everything `shift` pixels further right."""
+    wide = np.random.default_rng(3).integers(0, 256, (height, width + 64, 3)).astype(np.uint8)
+    return wide[:, 32 - shift : 32 - shift + width], wide[:, 32 : 32 + width]
+
+
+@pytest.mark.parametrize("shift", [-9, 0, 10])
+def test_a_wall_is_matched_within_the_range_alone(shift):
+    cv2 = pytest.importorskip("cv2")
+    left, right = grain(shift)
+    inside = np.ones(left.shape[:2], bool)
+    disparity, valid = stereo._match(cv2, left, right, inside, shift - 4, shift + 4)
+    seen = np.zeros_like(valid)
+    seen[2:-2, max(0, shift) + 4 : 200 + min(0, shift) - 4] = True
+    assert valid[seen].mean() > 0.99
+    assert np.abs(disparity - shift)[seen & valid].max() <= 0.25
+    landing = np.arange(200) - shift
+    assert not valid[:, (landing < 0) | (landing > 199)].any(), "outside the right picture"
+    for low in (shift + 2, shift - 40):
+        disparity, valid = stereo._match(cv2, left, right, inside, low, low + 14)
+        assert valid[seen].mean() < 0.4, "beyond the range"
+        assert low + 0.5 < disparity[valid].min() and disparity[valid].max() < low + 14.5
+    inside[:, 100] = False
+    assert not stereo._match(cv2, left, right, inside, shift - 4, shift + 4)[1][:, 100 + shift].any()
+
+
+def test_the_range_of_a_wall_and_of_nothing():
+    cv2 = pytest.importorskip("cv2")
+    left, right = grain(10)
+    low, high = stereo._search_range(cv2, left, right)
+    assert 5 <= low < 9 and 11 < high <= 15
+    flat = np.full((80, 400, 3), 90, np.uint8)
+    assert stereo._search_range(cv2, flat, flat) == (0, 50)
+    assert stereo._search_range(cv2, flat[:, :96], flat[:, :96]) == (0, 16)
+
+
+def test_a_grainy_pair_is_matched_at_half_its_size():
+    generator = np.random.default_rng(4)
+    smooth = np.kron(generator.integers(40, 216, (40, 180, 3)), np.ones((4, 4, 1)))
+    pictures = []
+    for at in (26, 40):
+        view = smooth[:, at : at + 640] + generator.normal(0, 90, (160, 640, 3))
+        pictures.append(torch.from_numpy(view.clip(0, 255) / 255).float()[None])
+    report: list[str] = []
+    depth = stereo.stereo_depth(pictures[0], pictures[1], report=report)
+    assert any("matched at 1/2 of the size" in line for line in report), report
+    assert depth.valid is not None and float(depth.valid.float().mean()) > 0.4
+    assert float((depth.values - 14)[depth.valid].abs().median()) < 0.5
+    assert tuple(depth.values.shape) == (1, 160, 640)
+
+
+def holes_beside_cards(right: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """40 rows of two near cards, whose edges are seen, with a hole of six pixels at their right or their left."""
+    picture = np.full((40, 120, 3), 100, np.uint8)
+    disparity = np.full((40, 120), 4.0, np.float32)
+    valid = np.ones((40, 120), bool)
+    for start in (30, 80):
+        picture[:, start : start + 20] = 220
+        disparity[:, start : start + 20] = 10.0
+        valid[:, start - 6 : start] = False
+        if right:
+            # A swapped pair: the jump up comes first, the hole belongs to the near thing.
+            picture[:, start - 6 : start] = 220
+    return picture, disparity, valid
+
+
+def test_holes_on_the_wrong_side_tell_a_swapped_pair():
+    notes: list[str] = []
+    stereo._check_order(*holes_beside_cards(False), notes)
+    assert not notes
+    with pytest.raises(PictureError, match="wrong side of near things at 100% of 80 edges"):
+        stereo._check_order(*holes_beside_cards(True), notes)
+    picture, disparity, valid = (part[:29] for part in holes_beside_cards(True))
+    stereo._check_order(picture, disparity, valid, notes)
+    assert not notes, "58 edges are too few to say so"
+    stereo._check_order(picture, disparity - 20, valid, notes)
+    assert notes == ["all disparities are negative: if nearer things look farther, exchange left and right"]
+    notes.clear()
+    stereo._check_order(picture, disparity, np.zeros_like(valid), notes)
+    assert not notes

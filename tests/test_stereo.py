@@ -449,8 +449,8 @@ def test_contrast_is_that_of_the_channel_that_differs_most():
 
 
 def test_rises_are_taken_from_the_last_valid_pixel():
-    disparity = np.array([[1, 1, 9, 9, 4, 4, 2, 5], [7, 9, 9, 9, 9, 9, 9, 9.0]], np.float32)
-    valid = np.array([[1, 1, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1]], bool)
+    disparity = np.array([[1, 1, 9, 9, 4, 4, 2, 5], [7, 9, 9, 9, 9, 9, 9, 9.0], [9] + [1] * 7], np.float32)
+    valid = np.array([[1, 1, 0, 0, 1, 1, 1, 1], [0] + [1] * 7, [1] * 8], bool)
     rows, columns, before, jump = stereo._rises(disparity, valid, 2.0)
     assert (rows.tolist(), columns.tolist(), before.tolist(), jump.tolist()) == ([0, 0], [4, 7], [1, 6], [3, 3])
     assert len(stereo._rises(disparity, valid, 3.0)[0]) == 0
@@ -557,6 +557,16 @@ def test_a_wall_is_matched_within_the_range_alone(shift):
         assert low + 0.5 < disparity[valid].min() and disparity[valid].max() < low + 14.5
     inside[:, 100] = False
     assert not stereo._match(cv2, left, right, inside, shift - 4, shift + 4)[1][:, 100 + shift].any()
+
+
+def test_the_limit_of_disparities_is_itself_believed():
+    left, right = (torch.from_numpy(p.copy()).float()[None] / 255 for p in grain(10))
+    for limit, share in ((10, 0.5), (9, 0.0)):
+        depth = stereo.stereo_depth(left, right, max_disparity=limit)
+        assert depth.valid is not None
+        assert bool((depth.values[depth.valid] <= limit).all())
+        assert float((depth.values == 10).float().mean()) >= share
+        assert (float(depth.valid.float().mean()) > 0.02) == bool(share)
 
 
 def test_the_range_of_a_wall_and_of_nothing():

@@ -65,6 +65,12 @@ class Content:
 # ---------------------------------------------------------------------------------------------- words
 
 
+_FOREIGN = (
+    "If it is the depth of another program (PNG, EXR, TIFF, PFM, PGM, npy or npz), say what its numbers are: Fathom "
+    "Load Depth and `fathom tool convert` take a meaning (inverse, metric or disparity), scale and unit."
+)
+
+
 def described(kind: str, metadata: Mapping[str, Any], *, indent: int | None = None, **stored: Any) -> str:
     """The text that says what a file of a signal holds."""
     return json.dumps({KEY: kind, "version": VERSION, **metadata, **stored}, indent=indent)
@@ -74,7 +80,7 @@ def parse(text: str | bytes | None) -> dict[str, Any]:
     """What `described` said. Raises SignalError for a text that is none, or that a newer Fathom wrote."""
     metadata = parse_json(text) if text else None
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        raise SignalError("it holds no description of a signal.")
+        raise SignalError(f"it does not say what it holds, so it was not written by Fathom. {_FOREIGN}")
     if metadata.get("version", VERSION) != VERSION:
         raise SignalError(f"it was written by a newer Fathom (layout {metadata['version']}): update Fathom.")
     return metadata
@@ -246,29 +252,20 @@ def read_content(path: Path) -> Content:
                 plane, texts = exr.decode_colour(data)
             else:
                 plane, _, texts = exr.decode(data)
-            return Content("exr", parse(_must_say(texts.get(KEY))), {"plane": plane})
+            return Content("exr", parse(texts.get(KEY)), {"plane": plane})
     plane, bits, text = read_plane(path)
     aside = path.with_suffix(".json")
     if aside.is_file():
         with reading(aside):
             text = aside.read_text(encoding="utf-8")
     with reading(path):
-        metadata = parse(_must_say(text))
+        metadata = parse(text)
         if bits != 16:
             raise SignalError(
                 f"it was written with 16 bits and has {bits} now: a program has thrown the fine steps away. "
                 "Use the original file."
             )
     return Content("png16", metadata, {"plane": plane})
-
-
-def _must_say(text: str | None) -> str:
-    if text is None:
-        raise SignalError(
-            "it does not say what its numbers mean, so it was not written by Fathom. Say it: choose its "
-            "meaning (inverse, metric or disparity), scale and unit."
-        )
-    return text
 
 
 def read_npz(path: Path) -> tuple[dict[str, Tensor], str | None]:
@@ -333,7 +330,7 @@ def read_plane(path: Path) -> tuple[Tensor, int, str | None]:
     with reading(path):
         data = path.read_bytes()
         if data[:8] != _PNG_MAGIC:
-            raise SignalError("it is not a PNG, EXR, npz or safetensors file.")
+            raise SignalError(f"it is not a PNG, EXR, npz or safetensors file, as Fathom writes. {_FOREIGN}")
         # Decoders fill a missing end with black.
         if data.rfind(_PNG_END) < 0:
             raise SignalError("the PNG file is truncated.")

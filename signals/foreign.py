@@ -326,6 +326,8 @@ def _pgm(data: bytes, channel: str) -> Numbers:
     _no_channel(channel, "PGM")
     head = _header(data, rb"P5", rb"(\d{1,9})", rb"(\d{1,9})", rb"(\d{1,9})")
     if not head:
+        if data[:2] == b"P2":
+            raise SignalError("it is a text PGM (P2): save it as a binary one (P5).")
         raise SignalError("it does not begin as a binary PGM file does.")
     width, height, most = int(head[1]), int(head[2]), int(head[3])
     _check_size("PGM", width, height)

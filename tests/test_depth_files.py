@@ -326,7 +326,7 @@ def test_a_signal_comes_back_from_the_bytes_of_its_png() -> None:
     back = files.decode_png(next(data for path, data in written.items() if path.suffix == ".png"))
     assert isinstance(back, Depth) and back.kind == depth.kind
     assert depth.valid is not None and back.valid is not None and torch.equal(back.valid, depth.valid)
-    with pytest.raises(SignalError, match="no description"):
+    with pytest.raises(SignalError, match="does not say what it holds"):
         files.decode_png(codec.picture(torch.rand(4, 4, 3), "png"))
 
 

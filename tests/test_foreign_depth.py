@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 from exr_files import exr_file
+from PIL import Image
 
-from fathom import Depth, FathomError, PictureError, SettingError, SignalError
+from fathom import Depth, FathomError, PictureError, SettingError, SignalError, load_signal
 from fathom.annotator.decode import decode
 from fathom.signals.foreign import MOST_PIXELS, SUFFIXES, read_numbers
 from fathom.tools.convert import depth_from_file, depth_from_image, to_metric
@@ -216,6 +217,33 @@ def test_pgm(tmp_path: Path, most: int) -> None:
     (tmp_path / "d.pgm").write_bytes(f"P5\n# a camera\n20 12\n{most}\n".encode() + numbers.tobytes())
     depth = depth_from_file(tmp_path / "d.pgm", "inverse", 1, "relative")
     assert np.array_equal(depth.values[0].numpy(), numbers.astype(np.float32))
+
+
+def test_a_text_pgm_is_told(tmp_path: Path) -> None:
+    (tmp_path / "d.pgm").write_bytes(b"P2\n2 1\n255\n7 9\n")
+    with pytest.raises(SignalError, match=r"text PGM \(P2\): save it as a binary one"):
+        metres(tmp_path / "d.pgm")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_of_another_program_without_a_meaning_is_asked_for_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"d{suffix}"
+    if suffix == ".npz":
+        np.savez(path, depth=METRES)
+    elif suffix == ".npy":
+        np.save(path, METRES)
+    elif suffix == ".pfm":
+        path.write_bytes(b"Pf\n20 12\n-1.0\n" + METRES.tobytes())
+    elif suffix == ".exr":
+        path.write_bytes(exr_file({"Z": METRES}))
+    elif suffix == ".pgm":
+        path.write_bytes(b"P5\n20 12\n65535\n" + METRES.astype(">u2").tobytes())
+    else:
+        Image.fromarray((METRES * 1000).astype(np.uint16)).save(path)
+    assert metres(path).shape == (1, 12, 20)
+    for load in (load_signal, lambda p: depth_from_file(p, "as saved", 1, "m")):
+        with pytest.raises(SignalError, match=r"Fathom.*take a meaning \(inverse, metric or disparity\)"):
+            load(path)
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (5, 4), (7, 2), (3, 5), (1, 2, 3, 1), (1, 1, 6, 4)])

@@ -121,6 +121,8 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
         image: Any = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         raise SignalError(f"this kind of TIFF file needs the library tifffile: {_INSTALL}") from None
+    except Image.DecompressionBombError:
+        raise SignalError("the TIFF file is larger than Pillow's limit: cut it into pieces.") from None
     with image:
         pages = getattr(image, "n_frames", 1)
         image.seek(0 if page is None else _nth(list(range(pages)), page))

@@ -219,6 +219,15 @@ def test_pgm(tmp_path: Path, most: int) -> None:
     assert np.array_equal(depth.values[0].numpy(), numbers.astype(np.float32))
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_picture_beyond_pillows_limit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    Image.fromarray((METRES * 1000).astype(np.uint16)).save(tmp_path / f"d{suffix}")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(SignalError, match="larger than Pillow's limit: cut it into pieces"):
+        metres(tmp_path / f"d{suffix}")
+
+
 def test_a_text_pgm_is_told(tmp_path: Path) -> None:
     (tmp_path / "d.pgm").write_bytes(b"P2\n2 1\n255\n7 9\n")
     with pytest.raises(SignalError, match=r"text PGM \(P2\): save it as a binary one"):

@@ -61,6 +61,8 @@ def read_tiff(data: bytes, page: int | None = None) -> TiffPage:
     Raises SignalError when it is damaged, larger than MOST_PIXELS, has no such page, or needs a library that is not
     there: the message names it.
     """
+    from PIL import Image
+
     try:
         import tifffile
     except ImportError:
@@ -73,6 +75,8 @@ def read_tiff(data: bytes, page: int | None = None) -> TiffPage:
         raise
     except MemoryError:
         raise SignalError("the TIFF file does not fit into memory.") from None
+    except Image.DecompressionBombError:
+        raise SignalError("the TIFF file is larger than Pillow's limit: cut it into pieces.") from None
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, ArithmeticError,
             AssertionError, EOFError, SyntaxError, struct.error, zlib.error, *own) as error:  # fmt: skip
         reason = str(error).strip() or type(error).__name__
@@ -121,8 +125,6 @@ def _by_pillow(data: bytes, page: int | None) -> TiffPage:
         image: Any = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         raise SignalError(f"this kind of TIFF file needs the library tifffile: {_INSTALL}") from None
-    except Image.DecompressionBombError:
-        raise SignalError("the TIFF file is larger than Pillow's limit: cut it into pieces.") from None
     with image:
         pages = getattr(image, "n_frames", 1)
         image.seek(0 if page is None else _nth(list(range(pages)), page))
